@@ -1,0 +1,66 @@
+"""Distil slow autoregressive densities into samplers that run in one parallel pass.
+
+The maths is imported at once and is light; whatever trains, reads sound or writes files is
+imported on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from wavestill.density import (
+    Autoregressive,
+    Conditioning,
+    Density,
+    Draw,
+    InverseAutoregressive,
+    as_density,
+)
+from wavestill.models import IAFWaveNet, IAFWaveNetConfig, WaveNet, WaveNetConfig
+
+if TYPE_CHECKING:
+    from wavestill.audio import Corpus, MelSpec, prepare
+    from wavestill.evaluation import evaluate
+    from wavestill.publish import Voice, load, save
+    from wavestill.training import distill, fit
+
+__version__ = "0.1.0"
+
+_ON_FIRST_USE = {
+    "Corpus": "wavestill.audio",
+    "MelSpec": "wavestill.audio",
+    "prepare": "wavestill.audio",
+    "evaluate": "wavestill.evaluation",
+    "Voice": "wavestill.publish",
+    "load": "wavestill.publish",
+    "save": "wavestill.publish",
+    "distill": "wavestill.training",
+    "fit": "wavestill.training",
+}
+
+__all__ = [
+    "Autoregressive",
+    "Conditioning",
+    "Corpus",
+    "Density",
+    "Draw",
+    "IAFWaveNet",
+    "IAFWaveNetConfig",
+    "InverseAutoregressive",
+    "MelSpec",
+    "Voice",
+    "WaveNet",
+    "WaveNetConfig",
+    "as_density",
+    "distill",
+    "evaluate",
+    "fit",
+    "load",
+    "prepare",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  (whatever the name stands for)
+    if name in _ON_FIRST_USE:
+        return getattr(import_module(_ON_FIRST_USE[name]), name)
+    raise AttributeError(f"module 'wavestill' has no attribute '{name}'")

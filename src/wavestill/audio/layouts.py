@@ -1,0 +1,172 @@
+"""Finding a corpus's recordings: three layouts, and what in them cannot be used."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from wavestill.audio.files import SOUND_SUFFIXES
+
+UNREAD_SUFFIXES = (".m4a", ".aac", ".wma", ".opus", ".aiff", ".aif", ".au", ".raw", ".pcm")
+"""Sounds in a plain folder that are named as skipped rather than passed over like a text file."""
+
+_SOUND_FOLDERS = ("flac", "wavs", "wav", ".")
+
+
+class Recording(NamedTuple):
+    """One recording of a corpus, not yet opened.
+
+    Arguments:
+        id: Unique in the corpus.
+        path: The sound file.
+        text: What is said, where the corpus knows.
+        split: The split its corpus puts it in (as written there), where it says.
+        speaker: Who says it, where the corpus knows.
+    """
+
+    id: str
+    path: Path
+    text: str | None = None
+    split: str | None = None
+    speaker: str | None = None
+
+
+class Skipped(NamedTuple):
+    """A file or a row that is left out, and why."""
+
+    source: str
+    reason: str
+
+
+class Layout(NamedTuple):
+    """What was found: the layout's name, its recordings in order, and what is left out."""
+
+    name: str
+    recordings: list[Recording]
+    skipped: list[Skipped]
+
+
+def find_recordings(source: Path) -> Layout:
+    """List a corpus by the first layout that fits.
+
+    - `metadata.psv`: a header `id|...` of any columns, of which `text`, `split` and `speaker` are
+      used; sounds in `flac/`, `wavs/`, `wav/` or beside it.
+    - `ljspeech`: `metadata.csv` with rows `id|text|normalised text`, no header, and `wavs/`.
+    - `folder`: every WAV, FLAC, Ogg and MP3 file below; no texts.
+
+    Raises:
+        ValueError: If `source` is no folder, its metadata cannot be read, or it holds no
+            recordings.
+    """
+    if not source.is_dir():
+        raise ValueError(
+            f"{source}: {'not a folder' if source.exists() else 'no such folder'}; "
+            "give a folder of recordings"
+        )
+    if (source / "metadata.psv").is_file():
+        layout = _find_psv(source)
+    elif (source / "metadata.csv").is_file() and (source / "wavs").is_dir():
+        layout = _find_ljspeech(source)
+    else:
+        layout = _find_folder(source)
+    if not layout.recordings:
+        first = (
+            f"; the first: {layout.skipped[0].source}: {layout.skipped[0].reason}"
+            if layout.skipped
+            else ""
+        )
+        raise ValueError(
+            f"{source}: holds no recordings ({', '.join(SOUND_SUFFIXES)}; "
+            f"{len(layout.skipped)} skipped{first})"
+        )
+    return layout
+
+
+def _find_psv(source: Path) -> Layout:
+    metadata = source / "metadata.psv"
+    lines = _read_lines(metadata)
+    columns = [cell.strip() for cell in lines[0][1].split("|")] if lines else []
+    if "id" not in columns:
+        raise ValueError(f"{metadata}: its first line must name the columns, 'id' among them")
+    rows: list[tuple[int, dict[str, str]]] = []
+    skipped = []
+    for number, line in lines[1:]:
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) == len(columns):
+            rows.append((number, dict(zip(columns, cells, strict=True))))
+        else:
+            reason = f"has {len(cells)} cells, its header {len(columns)}"
+            skipped.append(Skipped(f"metadata.psv line {number}", reason))
+    return _listed(source, "metadata.psv", rows, skipped)
+
+
+def _find_ljspeech(source: Path) -> Layout:
+    rows: list[tuple[int, dict[str, str]]] = []
+    skipped = []
+    for number, line in _read_lines(source / "metadata.csv"):
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) in (2, 3):
+            rows.append((number, {"id": cells[0], "text": cells[-1] or cells[1]}))
+        else:
+            reason = f"has {len(cells)} cells; LJSpeech's have 3 (id|text|normalised text)"
+            skipped.append(Skipped(f"metadata.csv line {number}", reason))
+    return _listed(source, "ljspeech", rows, skipped)
+
+
+def _listed(
+    source: Path, name: str, rows: list[tuple[int, dict[str, str]]], skipped: list[Skipped]
+) -> Layout:
+    """Recordings of metadata rows: each row needs a file of its own, and each file a row."""
+    metadata = "metadata.csv" if name == "ljspeech" else "metadata.psv"
+    folders = ("wavs",) if name == "ljspeech" else _SOUND_FOLDERS
+    recordings: dict[str, Recording] = {}
+    for number, row in rows:
+        id_ = row["id"]
+        candidates = [
+            source / folder / (id_ + suffix) for folder in folders for suffix in SOUND_SUFFIXES
+        ]
+        path = next((path for path in candidates if path.is_file()), None)
+        if not id_:
+            skipped.append(Skipped(f"{metadata} line {number}", "has no id"))
+        elif id_ in recordings:
+            skipped.append(Skipped(f"{metadata} line {number}", f"a second row of id {id_}"))
+        elif path is None:
+            skipped.append(
+                Skipped(f"{metadata} line {number}", f"no sound file of id {id_} is there")
+            )
+        else:
+            split = row["split"] or "train" if "split" in row else None
+            speaker = row["speaker"] or "unnamed" if "speaker" in row else None
+            recordings[id_] = Recording(id_, path, row.get("text") or None, split, speaker)
+    known = {recording.path for recording in recordings.values()}
+    for path in sorted(path for folder in folders for path in (source / folder).glob("*")):
+        if path.suffix.lower() in SOUND_SUFFIXES and path not in known:
+            skipped.append(Skipped(str(path.relative_to(source)), f"not listed in {metadata}"))
+    return Layout(name, list(recordings.values()), skipped)
+
+
+def _find_folder(source: Path) -> Layout:
+    recordings: dict[str, Recording] = {}
+    skipped = []
+    for path in sorted(source.rglob("*")):
+        suffix = path.suffix.lower()
+        if path.is_dir():
+            continue
+        name = path.relative_to(source)
+        if suffix in SOUND_SUFFIXES:
+            id_ = name.with_suffix("").as_posix()
+            if id_ in recordings:  # the same name under two suffixes
+                id_ = name.as_posix()
+            recordings[id_] = Recording(id_, path)
+        elif suffix in UNREAD_SUFFIXES:
+            skipped.append(Skipped(str(name), f"{suffix} is not read; convert it to WAV or FLAC"))
+    return Layout("folder", list(recordings.values()), skipped)
+
+
+def _read_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines that are not blank, with their numbers."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 at byte {error.start:,}; convert it") from error
+    return [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]

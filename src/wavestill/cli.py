@@ -1,0 +1,125 @@
+"""The command line: one subcommand, one public function of the same name and arguments."""
+
+import importlib
+import inspect
+import json
+import logging
+import sys
+from argparse import SUPPRESS, Action
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import docstring_parser
+from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter
+
+from wavestill import __version__
+from wavestill.commands.terminal import Outcome, complain
+
+COMMANDS = {
+    "demo": "the whole story on this machine, in minutes, with a report",
+    "prepare": "check, resample, level and index a folder of recordings",
+    "fit": "train a recipe's teacher by maximum likelihood",
+    "distill": "train a recipe's student from its teacher",
+    "synth": "write the sound of recordings or of saved mel frames",
+    "evaluate": "nats, KL, spectral and perceptual metrics, speed; JSON and a report",
+}
+
+_INTERRUPTED = 130  # what shells make of Ctrl-C
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit: 0 done, 1 not done (one line says why), 2 wrong usage."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command; its exit status."""
+    given = [_with_underscores(argument) for argument in arguments]
+    chosen = next((argument for argument in given if argument in COMMANDS), None)
+    settings = parser_for(chosen).parse_args(given)
+    logging.captureWarnings(capture=True)  # what a user must know we say ourselves
+    if settings["command"] is None:
+        parser_for(None).print_help()
+        return 0
+    values: dict[str, Any] = settings[settings["command"]].as_dict()
+    json_path: Path | None = values.pop("json")
+    try:
+        if json_path is not None and not json_path.resolve().parent.is_dir():
+            raise ValueError(f"the folder of '{json_path}' does not exist; make it first")
+        outcome: Outcome = _function(settings["command"])(**values)
+        if json_path is not None:
+            json_path.write_text(json.dumps(outcome.figures, indent=2) + "\n", encoding="utf-8")
+    except KeyboardInterrupt:
+        complain("wavestill: interrupted; a run in training goes on with --resume")
+        return _INTERRUPTED
+    except (ValueError, OSError) as error:
+        complain(f"wavestill: {' '.join(str(error).split()) or type(error).__name__}")
+        return 1
+    except ModuleNotFoundError as error:
+        complain(f"wavestill: the package '{error.name}' is not installed: pip install 'wavestill[eval]'")
+        return 1
+    return int(outcome.failed)
+
+
+def parser_for(chosen: str | None) -> ArgumentParser:
+    """The parser; only the chosen command's arguments are filled in, so that the others need not be imported."""
+    parser = ArgumentParser(
+        prog="wavestill",
+        description="Distil slow autoregressive densities into samplers that run in one parallel pass.",
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"wavestill {__version__}")
+    subcommands = parser.add_subcommands(required=False, dest="command")
+    for name, summary in COMMANDS.items():
+        own = ArgumentParser()
+        if name == chosen:
+            _fill(own, _function(name))
+        subcommands.add_subcommand(name, own, help=summary)
+    return parser
+
+
+def _fill(parser: ArgumentParser, function: Callable[..., Outcome]) -> None:
+    """Arguments from the function's signature, their help from its docstring."""
+    help_of = {param.arg_name: param.description for param in docstring_parser.parse(function.__doc__ or "").params}
+    parameters = inspect.signature(function).parameters.values()
+    flags = [parameter for parameter in parameters if parameter.annotation is bool]
+    inputs = [parameter for parameter in parameters if parameter.annotation == list[Path]]
+    # `SOURCES... -o OUT`, as elsewhere: a list of files leaves no place for another positional argument
+    apart = [parameter.name for parameter in (*flags, *inputs)] + (["out"] if inputs else [])
+    parser.add_function_arguments(function, as_positional=True, skip=set(apart))
+    for parameter in inputs:
+        parser.add_argument(parameter.name, nargs="+", type=Path, help=help_of[parameter.name])
+        parser.add_argument("-o", "--out", type=Path, required=True, help=help_of["out"])
+    for flag in flags:
+        parser.add_argument(
+            f"--{flag.name}", action=ActionYesNo, default=flag.default, help=help_of[flag.name]
+        )
+    parser.add_argument("--json", type=Path | None, metavar="FILE", help="Write the command's figures there.")
+
+
+class HelpFormatter(DefaultHelpFormatter):
+    """Help without the types, which the texts imply."""
+
+    def _get_help_string(self, action: Action) -> str:
+        if action.default is None or action.required or action.default == SUPPRESS:
+            return action.help or ""
+        return f"{action.help} (default: {action.default})"
+
+
+def _function(name: str) -> Callable[..., Outcome]:
+    module = importlib.import_module(f"wavestill.commands.{name}")
+    function: Callable[..., Outcome] = getattr(module, name)
+    return function
+
+
+def _with_underscores(argument: str) -> str:
+    """`--num-clips` for `--num_clips`; values are left alone."""
+    if not argument.startswith("--"):
+        return argument
+    option, equals, value = argument.partition("=")
+    return "--" + option[2:].replace("-", "_") + equals + value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""`wavestill demo`."""
+
+import dataclasses
+import importlib.resources
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from wavestill import audio, publish
+from wavestill.audio import Corpus
+from wavestill.commands.distill import distill_student
+from wavestill.commands.evaluate import measure_and_report
+from wavestill.commands.fit import fit_teacher
+from wavestill.commands.terminal import Outcome, say, waiting
+from wavestill.known_truth import learn_known_truth
+from wavestill.training.recipe import Recipe, load_recipe
+
+_MEASURING_S = 75.0
+"""Set aside for evaluation and report: the teacher draws its copies step by step."""
+
+_TEACHER_SHARE = 0.55
+"""Of the time for training; the student is worth nothing without a good teacher."""
+
+_LEAST_TRAINING_S = 20.0
+
+_ABOUT = (
+    "This is how far {minutes:.0f} minutes on this machine get, with a small voice at {rate:,} Hz: a check that everything "
+    "works, not what the method can do. More minutes (--minutes) and one's own recordings (--corpus) go further."
+)
+
+
+def demo(*, corpus: Path | None = None, out: Path = Path("demo"), minutes: float = 9.0) -> Outcome:
+    """The whole story on this machine: a process of known entropy, then speech, and a report.
+
+    Arguments:
+        corpus: Folder of recordings; the speech that comes with wavestill if it is not given.
+        out: Folder for everything: corpus, runs, voice, results.json and report.html.
+        minutes: Time for all of it, in minutes.
+    """
+    begin_s = time.monotonic()
+    _require_free(out)
+    packaged = Path(str(importlib.resources.files("wavestill") / "data"))
+    source = packaged / "demo_speech" if corpus is None else corpus
+    say(f"wavestill demo: everything in {minutes:g} min, into {out}/")
+    say("")
+    say("1. A process whose truth is known")
+    truth = learn_known_truth()
+    for line in _truth_lines(truth):
+        say(f"   {line}")
+
+    say("")
+    say("2. Speech")
+    _prepare(source, out / "corpus")
+    left_s = 60 * minutes - (time.monotonic() - begin_s) - _MEASURING_S
+    recipe = _recipe(packaged / "demo.yaml", out, max(_LEAST_TRAINING_S, left_s))
+    fit_teacher(recipe)
+    distill_student(recipe)
+
+    say("")
+    say("3. What it amounts to")
+    prepared = Corpus(out / "corpus")
+    voice = publish.load(out / "voice")
+    results = measure_and_report(
+        voice,
+        prepared,
+        out,
+        split="test" if len(prepared.split("test")) else "train",
+        num_clips=4,
+        max_seconds=2.5,
+        speed=True,
+        seed=0,
+        metrics={part: out / part / "metrics.csv" for part in ("teacher", "student")},
+        commands=[shlex.join(["wavestill", *sys.argv[1:]])],
+        title="wavestill demo",
+        about=_ABOUT.format(minutes=minutes, rate=prepared.spec.sample_rate),
+        more={"known_truth": truth},
+    )
+    publish.save(dataclasses.replace(voice, measured=_for_card(results)), out / "voice")
+    elapsed_minutes = (time.monotonic() - begin_s) / 60
+    say(f"all of it took {elapsed_minutes:.1f} min; listen: open {out / 'report.html'}")
+    return Outcome(results)
+
+
+def _require_free(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"'{out}' exists already; choose another folder (--out), or remove it")
+
+
+def _truth_lines(truth: dict[str, Any]) -> list[str]:
+    excess = truth["teacher_nll_nats_per_sample"] - truth["true_nll_nats_per_sample"]
+    return [
+        f"{truth['description']}; nats per sample:",
+        f"entropy rate            {truth['entropy_rate_nats']:9.5f}   exact",
+        f"true law, held out      {truth['true_nll_nats_per_sample']:9.5f}   exact on these data",
+        f"teacher, held out       {truth['teacher_nll_nats_per_sample']:9.5f}   {excess:+.5f} above the true law",
+        f"KL(student || teacher)  {truth['student_kl_nats_per_sample']:9.5f}   0 for a perfect student",
+    ]
+
+
+def _prepare(source: Path, out: Path) -> None:
+    with waiting("preparing") as show:
+        report = audio.prepare(
+            source,
+            out,
+            preset="wavestill_8k",
+            pitch=True,
+            valid_fraction=0.1,
+            test_fraction=0.1,
+            progress=lambda done, total: show("", done / max(1, total)),
+        )
+    for line in str(report).splitlines():
+        say(f"   {line}")
+
+
+def _recipe(path: Path, out: Path, training_s: float) -> Recipe:
+    recipe = load_recipe(path)
+    teacher_minutes = _TEACHER_SHARE * training_s / 60
+    student_minutes = (1 - _TEACHER_SHARE) * training_s / 60
+    return dataclasses.replace(
+        recipe,
+        corpus=out / "corpus",
+        out=out,
+        fit=dataclasses.replace(recipe.fit, minutes=teacher_minutes),
+        distill=dataclasses.replace(recipe.distill, minutes=student_minutes),
+    )
+
+
+def _for_card(results: dict[str, Any]) -> dict[str, Any]:
+    shown = ("teacher", "student", "speed", "quality")
+    return {key: value for key, value in results.items() if key in shown}

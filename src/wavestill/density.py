@@ -1,0 +1,172 @@
+r"""The protocols that models, samplers and objectives agree on.
+
+A density answers `log_prob` and `sample`. An autoregressive one also gives the law of every step,
+
+.. math:: \log p(x) = \sum_t \log p(x_t \mid x_{<t}, c),
+
+all at once (`conditionals`, one parallel pass) or as the samples arrive (`advance`). An inverse
+autoregressive one gives a sample together with the laws of its own steps (`rsample`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from wavestill.distributions import Distribution
+
+
+class Conditioning(NamedTuple):
+    """What a sequence is conditioned on.
+
+    Arguments:
+        frames: Features at frame rate, `(B, F, C)`; frame `i` covers samples `i * hop ... (i + 1)
+            * hop - 1`.
+        speaker: Speaker numbers, `(B,)`, integers; None for models of one voice.
+    """
+
+    frames: Tensor | None = None
+    speaker: Tensor | None = None
+
+
+Context = Any
+"""A tensor, a `Conditioning`, a model's `Encoded` form of one, or None: each model says which."""
+
+State = Any
+"""What a model carries between calls of `advance`; opaque to everybody else."""
+
+
+@runtime_checkable
+class Density(Protocol):
+    """Anything with these two methods is a valid teacher for the plain estimator."""
+
+    def log_prob(self, x: Tensor, context: Context = None) -> Tensor:
+        """Log-density of `x (B, ...)` in nats, `(B,)`."""
+        ...
+
+    def sample(self, num: int, context: Context = None) -> Tensor:
+        """`num` independent draws, `(num, ...)`."""
+        ...
+
+
+@runtime_checkable
+class Autoregressive(Density, Protocol):
+    r"""A density known step by step, :math:`p(x_t \mid x_{<t}, c)`."""
+
+    def conditionals(self, x: Tensor, context: Context = None) -> Distribution:
+        """The law of every step given those before it, `(B, T)`, for `x (B, T)`: one pass."""
+        ...
+
+    def advance(
+        self, x_new: Tensor, context: Context = None, state: State | None = None
+    ) -> tuple[Distribution, State]:
+        """The same, incrementally: the laws that become known once `x_new (B, n)` has been seen.
+
+        Without a state the sequence begins, and the laws of steps `0 ... n` are returned (`n` may
+        be 0: then only that of the first step). With a state they are the `n` laws of the steps
+        that follow each new sample. So `conditionals(x)` equals `advance(x[:, :-1])`, in one call
+        or cut anywhere.
+        """
+        ...
+
+
+@dataclass
+class Draw:
+    r"""A reparametrised sample, with the laws of its own steps.
+
+    Since :math:`x_{<t} \leftrightarrow z_{<t}` is a bijection, the law of :math:`x_t` given
+    :math:`x_{<t}` is known as soon as the sample is: base law moved by the total location and
+    scale.
+
+    Arguments:
+        x: The sample, `(B, T)`; differentiable in the model's parameters.
+        noise: The base draw it was made from, `(B, T)`.
+        conditionals: Its laws :math:`q(x_t \mid x_{<t})`, batch shape `(B, T)`.
+    """
+
+    x: Tensor
+    noise: Tensor
+    conditionals: Distribution
+
+    @property
+    def log_prob(self) -> Tensor:
+        """The sample's own log-density in nats, `(B,)`: free with the sample."""
+        return self.conditionals.log_prob(self.x).sum(-1)
+
+
+@runtime_checkable
+class InverseAutoregressive(Density, Protocol):
+    """A density that is sampled in one parallel pass."""
+
+    def rsample(self, noise: Tensor, context: Context = None) -> Draw:
+        """The sample that `noise (B, T)`, drawn from the base law, maps to."""
+        ...
+
+
+class _CallableDensity:
+    """A foreign object with both methods, given the protocol's signatures."""
+
+    def __init__(self, log_prob: Callable[..., Tensor], sample: Callable[..., Tensor]) -> None:
+        self._log_prob = log_prob
+        self._sample = sample
+
+    def log_prob(self, x: Tensor, context: Context = None) -> Tensor:
+        log_prob = self._log_prob(x) if context is None else self._log_prob(x, context)
+        return log_prob.flatten(1).sum(1) if log_prob.dim() > 1 else log_prob
+
+    def sample(self, num: int, context: Context = None) -> Tensor:
+        return self._sample(num) if context is None else self._sample(num, context)
+
+
+def as_density(obj: object) -> Density:
+    """Take a foreign object as a density.
+
+    Takes what already follows the protocol as it is; a `torch.distributions.Distribution` (batch
+    dimensions are taken as independent steps of one event); a conditional flow, i.e. a module that
+    returns such a distribution when called with the context; and anything else with `log_prob` and
+    `sample`.
+
+    Only laws over the whole real line are distilled: a student's samples fall everywhere. For
+    bounded supports wrap the law in a bijection first (for example `TransformedDistribution`).
+
+    Raises:
+        TypeError: If `obj` has no `log_prob` and `sample`.
+        ValueError: If its support is bounded or discrete.
+    """
+    if isinstance(obj, torch.distributions.Distribution):
+        return _torch_density(lambda _: obj)
+    if isinstance(obj, torch.nn.Module) and not hasattr(obj, "log_prob"):
+        return _torch_density(lambda context: obj(context) if context is not None else obj())
+    if isinstance(obj, Density):
+        return obj
+    raise TypeError(
+        f"'{type(obj).__name__}' is no density; give it log_prob(x, context) and "
+        "sample(num, context)"
+    )
+
+
+def _torch_density(law: Callable[[Context], torch.distributions.Distribution]) -> Density:
+    def checked(context: Context) -> torch.distributions.Distribution:
+        distribution = law(context)
+        support = getattr(distribution, "support", None)
+        real = torch.distributions.constraints.real
+        inner = support
+        while isinstance(inner, torch.distributions.constraints.independent):
+            inner = inner.base_constraint
+        if (
+            inner is not None
+            and inner is not real
+            and support is not torch.distributions.constraints.real_vector
+        ):
+            raise ValueError(
+                f"the support of {type(distribution).__name__} is {support}, not the real line; "
+                "map it there with a bijection (torch.distributions.TransformedDistribution) first"
+            )
+        return distribution
+
+    return _CallableDensity(
+        lambda x, context=None: checked(context).log_prob(x),
+        lambda num, context=None: cast(Tensor, checked(context).sample((num,))),
+    )

@@ -1,0 +1,59 @@
+r"""The divergence of the student from its teacher, on the student's own samples.
+
+.. math:: \mathrm{KL}(q \| p) = E_{x \sim q} \sum_t \mathrm{KL}\big(q(\cdot \mid x_{<t}) \,\|\,
+p(\cdot \mid x_{<t})\big)
+    = H(q, p) - H(q)
+
+References:
+    | Parallel WaveNet (van den Oord et al., 2018), section 3, equations 6-10, https://arxiv.org/abs/1711.10433
+"""
+
+from torch import Tensor
+
+from wavestill.distillation.trial import Trial
+from wavestill.divergences import Divergence
+
+
+class StepDivergence:
+    """A per-step divergence averaged over the steps of a trial, in nats per sample.
+
+    Where the teacher gives conditionals, one student and one teacher pass yield both laws of every
+    step and the divergence is an integral per step. Where it gives only `log_prob`, the plain
+    estimator `log q(x) - log p(x)` of the sample at hand is used (KL only).
+
+    Arguments:
+        divergence: The divergence of one step.
+        skip_samples: Steps at the start of each clip that are left out: there the networks see
+            silence in place of the past.
+        cap_nats: Limit of one step's value, so that a start far from the teacher does not explode;
+            None for none.
+    """
+
+    def __init__(
+        self, divergence: Divergence, *, skip_samples: int = 0, cap_nats: float | None = None
+    ) -> None:
+        self.divergence = divergence
+        self.skip_samples = skip_samples
+        self.cap_nats = cap_nats
+
+    def __call__(self, trial: Trial) -> Tensor:
+        """Mean over clips and counted steps.
+
+        Raises:
+            ValueError: If the clips are not longer than what is left out.
+        """
+        x = trial.draw.x
+        if x.shape[1] <= self.skip_samples:
+            raise ValueError(
+                f"the clips have {x.shape[1]} samples and the first {self.skip_samples} are left "
+                "out; make them longer"
+            )
+        if trial.laws is None:
+            log_ratio = trial.draw.log_prob - trial.teacher.density.log_prob(x, trial.context)
+            return log_ratio.mean() / x.shape[1]
+        q = trial.draw.conditionals[:, self.skip_samples :]
+        p = trial.laws[:, self.skip_samples :]
+        per_step = self.divergence(q, p, generator=trial.generator)
+        if self.cap_nats is not None:
+            per_step = per_step.clamp_max(self.cap_nats)
+        return per_step.mean()

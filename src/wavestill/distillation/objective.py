@@ -1,0 +1,199 @@
+r"""The objective of distillation: named terms, weighted, of one student pass and one teacher pass.
+
+.. math:: L = \mathrm{KL}(q \| p) + \sum_i w_i L_i
+
+Each term's gradient is taken at the student's output, :math:`(\mu_t, \log s_t)`, where the terms
+can be compared and weighed; the student is then run backwards once, with the weighted sum. So
+balancing costs no extra pass.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from wavestill.density import Context, Density, Draw, InverseAutoregressive
+from wavestill.distillation.balance import Balance, FixedWeights, Gradient
+from wavestill.distillation.trial import FrozenTeacher, Term, Trial
+from wavestill.distributions import standard_noise
+from wavestill.divergences import KL, TotalVariation
+
+
+@dataclass
+class Losses:
+    """What a step of distillation yields.
+
+    Arguments:
+        total: The weighted sum, a scalar; its gradient reaches the student alone.
+        values: Each term under its name, and its weight under `weight/<name>`; without gradients.
+    """
+
+    total: Tensor
+    values: dict[str, Tensor]
+
+
+class Objective(nn.Module):
+    """Named, weighted terms of a student against a frozen teacher.
+
+    Arguments:
+        teacher: The density to distil; a frozen copy in eval mode is kept.
+        student: The density that learns.
+        terms: The terms by name, the divergence first.
+        weights: The weight of each term, for `FixedWeights`; all 1 where neither is given.
+        balance: A weighting policy in place of fixed weights.
+
+    Raises:
+        ValueError: If the weights' names are not the terms'.
+    """
+
+    def __init__(
+        self,
+        teacher: Density,
+        student: InverseAutoregressive,
+        terms: Mapping[str, Term],
+        weights: Mapping[str, float] | None = None,
+        balance: Balance | None = None,
+    ) -> None:
+        super().__init__()
+        self.teacher = FrozenTeacher(teacher)
+        self.student = student
+        self.terms = dict(terms)
+        fixed = dict(weights) if weights is not None else dict.fromkeys(self.terms, 1.0)
+        if fixed.keys() != self.terms.keys():
+            raise ValueError(
+                f"weights name {sorted(fixed)} but the terms are {sorted(self.terms)}; "
+                "give one to each"
+            )
+        self.balance = FixedWeights(fixed) if balance is None else balance
+
+    @property
+    def estimator(self) -> str:
+        """The estimator of the divergence: 'conditionals' (an integral per step) or 'log_prob'."""
+        return "conditionals" if self.teacher.gives_conditionals else "log_prob"
+
+    def forward(
+        self,
+        reference: Tensor | None,
+        context: Context = None,
+        *,
+        shape: tuple[int, int] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Losses:
+        """One student pass, one teacher pass, all terms.
+
+        Arguments:
+            reference: Recordings `(B, T)` made under `context`; None for densities without data,
+                with a `shape`.
+            context: As for both models.
+            shape: `(B, T)` of the student's sample where there is no reference.
+            generator: Source of the noise and of the terms' quadrature points.
+        """
+        trial = self.attempt(reference, context, shape=shape, generator=generator)
+        outputs = _outputs(trial.draw)
+        values: dict[str, Tensor] = {}
+        gradients: dict[str, Gradient] = {}
+        for name, term in self.terms.items():
+            value = term(trial)
+            # The graph behind the outputs is the student's: it is kept for the one run backwards
+            # at the end.
+            gradients[name] = torch.autograd.grad(value, outputs, retain_graph=True)
+            values[name] = value.detach()
+        unit = _data_units(trial)
+        loudness = _loudness(trial)
+        weights = self.balance({n: _scaled(g, unit) for n, g in gradients.items()}, loudness)
+        pull = torch.stack(
+            [
+                (
+                    output * torch.stack([weights[n] * gradients[n][i] for n in gradients]).sum(0)
+                ).sum()
+                for i, output in enumerate(outputs)
+            ]
+        ).sum()
+        value = torch.stack([weights[n] * values[n] for n in values]).sum()
+        values |= {f"weight/{name}": weight for name, weight in weights.items()}
+        return Losses(value + pull - pull.detach(), values)
+
+    def attempt(
+        self,
+        reference: Tensor | None,
+        context: Context = None,
+        *,
+        shape: tuple[int, int] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Trial:
+        """The student's draw and the teacher's laws along it.
+
+        Raises:
+            ValueError: If neither a reference nor a shape is given.
+        """
+        size = tuple(reference.shape) if reference is not None else shape
+        if size is None:
+            raise ValueError(
+                "the size of the student's sample is open; give recordings or a shape (batch, T)"
+            )
+        parameter = next(self.student.parameters())  # type: ignore[attr-defined]
+        noise = standard_noise(
+            self.student.base,  # type: ignore[attr-defined]
+            size,
+            generator=generator,
+            device=parameter.device,
+            dtype=parameter.dtype,
+        )
+        draw = self.student.rsample(noise, context)
+        density = self.teacher.density
+        laws = density.conditionals(draw.x, context) if self.teacher.gives_conditionals else None  # type: ignore[attr-defined]
+        return Trial(draw, laws, self.teacher, context, reference, generator)
+
+    @torch.no_grad()
+    def measure(
+        self,
+        reference: Tensor | None,
+        context: Context = None,
+        *,
+        shape: tuple[int, int] | None = None,
+        skip_samples: int = 0,
+        num_points: int = 32,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """What is reported: laws as they are sampled, without floors or caps.
+
+        Returns:
+            `kl_nats` and `tv` per sample under the student's prefixes (the latter is the rejection
+            rate of draft-and-verify there), and `std_over_data` where recordings are given.
+        """
+        trial = self.attempt(reference, context, shape=shape, generator=generator)
+        figures: dict[str, Tensor] = {}
+        if trial.laws is not None:
+            q, p = trial.draw.conditionals[:, skip_samples:], trial.laws[:, skip_samples:]
+            figures["kl_nats"] = KL(num_points=num_points)(q, p, generator=generator).mean()
+            figures["tv"] = TotalVariation(num_points=num_points)(q, p, generator=generator).mean()
+        loudness = _loudness(trial)
+        if loudness is not None:
+            figures["std_over_data"] = loudness
+        return figures
+
+
+def _outputs(draw: Draw) -> tuple[Tensor, Tensor]:
+    """What the student hands on: location and log-scale of every step, of which `x` is made."""
+    return draw.conditionals.loc, draw.conditionals.log_scale  # type: ignore[attr-defined]
+
+
+def _data_units(trial: Trial) -> Tensor:
+    """Standard deviation of the recordings, or of the draw: the unit of a location."""
+    x = trial.draw.x if trial.reference is None else trial.reference
+    return x.detach().std().clamp_min(1e-8)  # silence has no unit
+
+
+def _scaled(gradient: Gradient, unit: Tensor) -> Gradient:
+    """Gradients with respect to location and log-scale in one unit, that of the log-scale."""
+    loc, log_scale = gradient
+    return loc * unit, log_scale
+
+
+def _loudness(trial: Trial) -> Tensor | None:
+    """Root-mean-square of the draw over the recording's."""
+    if trial.reference is None:
+        return None
+    power = trial.reference.square().mean().clamp_min(1e-20)  # silence
+    return (trial.draw.x.detach().square().mean() / power).sqrt()

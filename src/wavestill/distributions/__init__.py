@@ -1,0 +1,34 @@
+"""Batched univariate laws: what one step of a teacher or student can be given its past."""
+
+from wavestill.distributions.base import (
+    Base,
+    Continuous,
+    Distribution,
+    noise_quadrature,
+    standard_noise,
+)
+from wavestill.distributions.discretized import Discretized, Smoothed
+from wavestill.distributions.location_scale import LocationScale
+from wavestill.distributions.logistic import Logistic
+from wavestill.distributions.mixture import Mixture
+from wavestill.distributions.mulaw import MuLaw, mu_law_decode, mu_law_encode
+from wavestill.distributions.normal import Normal
+from wavestill.distributions.stable import log1mexp
+
+__all__ = [
+    "Base",
+    "Continuous",
+    "Discretized",
+    "Distribution",
+    "LocationScale",
+    "Logistic",
+    "Mixture",
+    "MuLaw",
+    "Normal",
+    "Smoothed",
+    "log1mexp",
+    "mu_law_decode",
+    "mu_law_encode",
+    "noise_quadrature",
+    "standard_noise",
+]

@@ -1,0 +1,151 @@
+"""Pictures and sounds for the report, small enough to travel inside one HTML page."""
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import librosa
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+Sound = NDArray[np.float32]
+
+RANGE_DB = 70  # below this the noise of any room takes over and the picture turns to snow
+_COLUMNS, _ROWS = 400, 128  # about two pixels of a phone's screen per column
+_COLOURS = 64  # the eye sees no more in a picture of this size, and the file halves
+
+
+def data_uri(media_type: str, content: bytes) -> str:
+    """`content` as an address that carries it, so that the page needs no other file."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def flac(x: Sound, sample_rate_hz: int) -> bytes:
+    """`x` as 16-bit FLAC; samples beyond full scale are clipped and NaNs are silence."""
+    file = io.BytesIO()
+    soundfile.write(
+        file, np.clip(np.nan_to_num(x), -1, 1), sample_rate_hz, format="FLAC", subtype="PCM_16"
+    )
+    return file.getvalue()
+
+
+def spectrogram_db(x: Sound, sample_rate_hz: int) -> NDArray[np.float32]:
+    """Log-magnitude spectrogram on a linear frequency axis, `(frequencies, frames)`, in dB.
+
+    Hann windows of about 32 ms resolve the harmonics of a voice; a sound shorter than one window is padded with
+    silence.
+    """
+    n_fft = 2 ** round(np.log2(0.032 * sample_rate_hz))
+    padded = np.pad(np.nan_to_num(x), (0, max(0, n_fft - len(x))))
+    hop_samples = max(1, len(padded) // _COLUMNS)
+    magnitude = np.abs(librosa.stft(padded, n_fft=n_fft, hop_length=hop_samples))
+    return np.asarray(20 * np.log10(np.maximum(magnitude, 1e-6)), np.float32)  # silence: -120 dB
+
+
+def spectrogram_png(decibels: NDArray[np.float32], top_db: float) -> bytes:
+    """A spectrogram as a palette PNG, colours spread over the 70 dB below `top_db`, low notes at the bottom."""
+    from matplotlib import colormaps
+    from PIL import Image
+
+    level = np.clip(1 + (decibels[::-1] - top_db) / RANGE_DB, 0, 1)
+    picture = Image.fromarray(np.round(level * (_COLOURS - 1)).astype(np.uint8))
+    picture = picture.resize((_COLUMNS, _ROWS), Image.Resampling.BOX)
+    colours = colormaps["magma"](np.linspace(0.01, 0.97, _COLOURS))[:, :3]
+    picture.putpalette((colours * 255).round().astype(np.uint8).tobytes())
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def waveform_path(x: Sound, peak: float) -> str:
+    """The envelope of `x` as an SVG path in a box of 400 x 100, with full height at `peak`."""
+    padded = np.pad(np.nan_to_num(x), (0, max(0, _COLUMNS - len(x))))
+    edges = np.linspace(0, len(padded), _COLUMNS + 1).astype(int)[:-1]
+    top = np.maximum.reduceat(padded, edges)
+    bottom = np.minimum.reduceat(padded, edges)
+
+    def points(values: NDArray[np.float32], columns: NDArray[np.int64]) -> str:
+        heights = 50 - 50 * np.clip(values / max(peak, 1e-6), -1, 1)
+        return " ".join(f"{column},{height:.1f}" for column, height in zip(columns, heights))
+
+    columns = np.arange(_COLUMNS)
+    # half a unit apart at least, so that silence is a hairline and not nothing
+    upper, lower = points(np.maximum(top, bottom + 0.01 * peak), columns), points(bottom[::-1], columns[::-1])
+    return f"M{upper} L{lower}Z"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve of a chart: its name, the part it plays (`train`, `valid`, ...), its path and its last value."""
+
+    name: str
+    role: str
+    path: str
+    last: float
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A line chart in a box of 1000 x 1000; ticks are (per cent of the axis from the origin, label)."""
+
+    title: str
+    unit: str
+    lines: tuple[Line, ...]
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    target: float | None = None
+    summary: str = ""
+
+
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def line_chart(
+    title: str, unit: str, curves: Mapping[tuple[str, str], Curve], *, target: float | None = None
+) -> Chart:
+    """Lay out curves of a value over training steps.
+
+    The vertical range leaves out the first tenth of the steps where they would flatten the rest: what they leave is
+    cut at the upper edge.
+
+    Arguments:
+        title: What is drawn.
+        unit: Its unit, for the axis.
+        curves: `(name, role)` to `(steps, values)`.
+        target: A value to mark by a line across the chart.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    first = min(steps.min() for steps, _ in curves.values())
+    last = max(steps.max() for steps, _ in curves.values())
+    settled = np.concatenate(
+        [values[steps >= first + 0.1 * (last - first)] for steps, values in curves.values()]
+        + ([np.array([target])] if target is not None else [])
+    )
+    low, high = float(settled.min()), float(settled.max())
+    margin = 0.08 * max(high - low, 1e-3)
+    low, high = low - margin, high + margin
+
+    def ticks(start: float, stop: float, count: int) -> tuple[tuple[float, str], ...]:
+        places = [p for p in MaxNLocator(count).tick_values(start, stop) if start <= p <= stop]
+        return tuple((100 * (p - start) / max(stop - start, 1e-9), f"{p:,.6g}") for p in places)
+
+    lines = []
+    for (name, role), (steps, values) in curves.items():
+        x = 1000 * (steps - first) / max(last - first, 1e-9)
+        y = 1000 * (1 - np.clip((values - low) / (high - low), 0, 1.2))
+        path = "M" + " ".join(f"{a:.0f},{b:.0f}" for a, b in zip(x, y))
+        lines.append(Line(name, role, path, float(values[-1])))
+    return Chart(
+        title=title,
+        unit=unit,
+        lines=tuple(lines),
+        x_ticks=ticks(float(first), float(last), 4),
+        y_ticks=ticks(low, high, 4),
+        target=None if target is None else 100 * (target - low) / (high - low),
+        summary=f"{title} over {last:,.0f} steps; at the end "
+        + ", ".join(f"{line.name} {line.last:.4g}" for line in lines)
+        + f" {unit}",
+    )

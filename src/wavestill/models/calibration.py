@@ -1,0 +1,57 @@
+"""Starting values that models take from data: gain to unit variance, linear predictor."""
+
+import torch
+from torch import Tensor
+
+
+def unit_gain(x: Tensor) -> Tensor:
+    """The factor that takes waveforms `x` to unit variance.
+
+    Raises:
+        ValueError: If `x` is silent or not finite.
+    """
+    std = x.std()
+    if not torch.isfinite(std) or std <= 0:
+        raise ValueError(
+            f"the training data has standard deviation {float(std)}; "
+            "give recordings that are not silent"
+        )
+    return 1.0 / std
+
+
+def fit_linear_predictor(x: Tensor, order: int) -> tuple[Tensor, Tensor]:
+    r"""Least-squares linear prediction, :math:`x_t \approx \sum_{i=1}^{P} a_i x_{t-i}`.
+
+    Solves the normal equations of the covariance method in float64.
+
+    Arguments:
+        x: Signals `(N,)` or `(B, T)`.
+        order: Taps `P`.
+
+    Returns:
+        The taps `(P,)`, oldest sample first, and the standard deviation of the residual.
+    """
+    signals = torch.atleast_2d(x).double()
+    windows = signals.unfold(1, order + 1, 1).reshape(-1, order + 1)  # (N, P + 1)
+    gram = windows.T @ windows / len(windows)
+    # A pure tone makes the equations singular; a millionth of the power keeps the taps finite.
+    ridge = 1e-6 * gram[0, 0] * torch.eye(order, dtype=gram.dtype, device=gram.device)
+    taps = torch.linalg.solve(gram[:order, :order] + ridge, gram[:order, order])
+    residual_std = (windows[:, order] - windows[:, :order] @ taps).std()
+    return taps.to(x.dtype), residual_std.to(x.dtype)
+
+
+def sequence_length(conditioned: int | None, length: int | None) -> int:
+    """Samples of a sequence, from what its conditioning covers and what was asked for.
+
+    Raises:
+        ValueError: If both are known and differ, or neither is.
+    """
+    if conditioned is None and length is None:
+        raise ValueError("the length is open: give 'length' in samples, or frames that tell it")
+    if conditioned is not None and length is not None and conditioned != length:
+        raise ValueError(
+            f"the sequence has {length} samples but its frames cover {conditioned}; "
+            "cut one to the other (frames x hop_samples)"
+        )
+    return conditioned if conditioned is not None else int(length or 0)

@@ -1,0 +1,323 @@
+r"""IAF WaveNet: an inverse autoregressive density of waveforms, the student.
+
+References:
+    | Parallel WaveNet (van den Oord et al., 2018), section 3, https://arxiv.org/abs/1711.10433
+    | Inverse autoregressive flow (Kingma et al., 2016), https://arxiv.org/abs/1606.04934
+    | ClariNet (Ping et al., 2018), section 3.2 (Gaussian base), https://arxiv.org/abs/1807.07281
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wavestill.density import Conditioning, Context, Draw
+from wavestill.distributions import Base, Logistic, Normal
+from wavestill.models.calibration import sequence_length, unit_gain
+from wavestill.nn.causal import History, with_past
+from wavestill.nn.conditioning import Conditioned, ConditioningConfig, Encoded, FrameEncoder
+from wavestill.nn.gated import GatedStack
+from wavestill.sampling import standard_noise
+
+
+@dataclass(frozen=True)
+class IAFWaveNetConfig:
+    """The shape of a student. The defaults are the paper's.
+
+    Arguments:
+        flows: Gated layers of each flow, in the order in which the noise passes them.
+        dilation_cycle: Layers after which the dilation is 1 again.
+        channels: Width of every flow's network.
+        filter_width: Taps of each dilated convolution.
+        base: The base noise; the student's own steps have its shape.
+        initial_scale: Total scale before training, as a share of the data's standard deviation.
+        conditioning: What the model is conditioned on; None for nothing.
+    """
+
+    flows: tuple[int, ...] = (10, 10, 10, 30)
+    dilation_cycle: int = 10
+    channels: int = 64
+    filter_width: int = 3
+    base: Base = "logistic"
+    initial_scale: float = 0.05
+    conditioning: ConditioningConfig | None = None
+
+
+@dataclass
+class FlowState:
+    """What one flow carries from chunk to chunk."""
+
+    previous: History
+    stack: list[History]
+
+
+@dataclass
+class StudentState:
+    """What the student carries from chunk to chunk: flows' states, encoded context, position."""
+
+    flows: list[FlowState]
+    encoded: Encoded | None
+    position: int = 0
+
+
+class AffineIAF(nn.Module):
+    r"""One affine inverse autoregressive step, :math:`x_t = \mu(z_{<t}, c) + z_t \, s(z_{<t}, c)`.
+
+    The Jacobian is lower triangular with :math:`s_t` on its diagonal. The last layer starts at
+    zero, so that the flow begins as the location 0 and the scale it is given.
+
+    Arguments:
+        num_layers: Gated layers.
+        config: The student's shape.
+        log_scale: Initial log-scale, in nats of the inner signal.
+    """
+
+    def __init__(self, num_layers: int, config: IAFWaveNetConfig, log_scale: float) -> None:
+        super().__init__()
+        conditioning = config.conditioning
+        num_inputs = 1 + (2 * conditioning.num_harmonics if conditioning else 0)
+        self.input = nn.Linear(num_inputs, config.channels)
+        self.stack = GatedStack(
+            num_layers,
+            config.dilation_cycle,
+            config.channels,
+            config.channels,
+            0,
+            config.filter_width,
+            conditioning.channels if conditioning else 0,
+        )
+        self.output = nn.Linear(config.channels, 2)
+        nn.init.zeros_(self.output.weight)
+        with torch.no_grad():
+            self.output.bias.copy_(torch.tensor([0.0, log_scale]))
+
+    def shape(
+        self, previous: Tensor, encoded: Encoded | None, stack: list[History] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Location and log-scale `(B, n)` of the steps that follow the inputs `previous`."""
+        signal = previous.unsqueeze(-1)
+        source = None if encoded is None else encoded.source_at(previous.shape[1])
+        h = self.input(signal if source is None else torch.cat([signal, source], -1))
+        out = F.relu(self.stack(h, encoded, stack))
+        with torch.autocast(
+            out.device.type, enabled=False
+        ):  # the law's parameters keep full precision
+            loc, log_scale = self.output(out.to(self.output.weight.dtype)).unbind(-1)
+        # Beyond these a product over the flows leaves float32's range before the loss can pull it
+        # back.
+        return loc, log_scale.clamp(-9.0, 7.0)
+
+    def forward(
+        self, z: Tensor, encoded: Encoded | None, state: FlowState | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`z (B, n)` to the flow's output, location and log-scale, each `(B, n)`."""
+        delayed = with_past(z.unsqueeze(-1), 1, None if state is None else state.previous)[
+            :, :-1, 0
+        ]
+        loc, log_scale = self.shape(delayed, encoded, None if state is None else state.stack)
+        return loc + log_scale.exp() * z, loc, log_scale
+
+    def fresh_state(self) -> FlowState:
+        """Silence before the first sample."""
+        return FlowState(History(1), self.stack.histories())
+
+
+class IAFWaveNet(Conditioned):
+    r"""A stack of affine flows in one order: waveforms from noise in one parallel pass.
+
+    .. math::
+        s_t = \prod_k s_{k,t}, \qquad \mu_t = \sum_k \mu_{k,t} \prod_{j>k} s_{j,t}, \qquad x_t =
+        \mu_t + s_t z_t
+
+    Every flow keeps the order of time, so the student's own conditionals are the base law moved by
+    the total location and scale. A sample with its density costs one pass; the density of foreign
+    audio (`invert`, `log_prob`) costs `T`.
+
+    References:
+        | Parallel WaveNet (van den Oord et al., 2018), section 3.1 and appendix A, https://arxiv.org/abs/1711.10433
+
+    Arguments:
+        config: The shape of the student.
+        teacher_encoder: A teacher's conditioning network to begin from; its configuration must be
+            the student's.
+        share: Keep the teacher's conditioning network as it is (frozen) instead of training on
+            from it.
+
+    Example:
+        >>> student = IAFWaveNet(IAFWaveNetConfig(flows=(4, 4), channels=8))
+        >>> draw = student.rsample(torch.randn(2, 100))
+        >>> draw.x.shape, draw.log_prob.shape
+        (torch.Size([2, 100]), torch.Size([2]))
+    """
+
+    gain: Tensor
+
+    def __init__(
+        self,
+        config: IAFWaveNetConfig,
+        teacher_encoder: FrameEncoder | None = None,
+        *,
+        share: bool = False,
+    ) -> None:
+        super().__init__(config.conditioning)
+        self.config = config
+        last = len(config.flows) - 1
+        self.flows = nn.ModuleList(
+            AffineIAF(layers, config, math.log(config.initial_scale) if k == last else 0.0)
+            for k, layers in enumerate(config.flows)
+        )
+        self.register_buffer("gain", torch.ones(()))
+        self.begun_from_teacher = teacher_encoder is not None
+        if teacher_encoder is not None:
+            self._begin_from(teacher_encoder, share=share)
+
+    @property
+    def base(self) -> Base:
+        """The base noise its samples are made from."""
+        return self.config.base
+
+    @property
+    def receptive_field(self) -> int:
+        """Past noise samples that the law of a step depends on."""
+        return sum(flow.stack.receptive_field for flow in self.flows)  # type: ignore[union-attr,misc]
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor, frames: Tensor | None = None) -> None:
+        """Set the gain from waveforms `x` and, unless begun from a teacher, the frames' norm."""
+        self.gain.copy_(unit_gain(x))
+        if self.encoder is not None and frames is not None and not self.begun_from_teacher:
+            self.encoder.calibrate(frames)
+
+    def rsample(self, noise: Float[Tensor, "B T"], context: Context = None) -> Draw:
+        """The sample that `noise` maps to, with the laws of its own steps; differentiable.
+
+        Arguments:
+            noise: Draws of the base law, `(B, T)` (`standard_noise(student.base, ...)`).
+            context: `Conditioning`, frames `(B, F, C)` with `F * hop_samples = T`, an `Encoded`
+                context, or None.
+
+        Raises:
+            ValueError: If noise and frames differ in length, or the context is not what the model
+                was built for.
+        """
+        encoded = self.encode(context)
+        if isinstance(context, Conditioning | Tensor) and encoded is not None:
+            sequence_length(encoded.num_samples, noise.shape[1])
+        return self._draw(noise, encoded, None)
+
+    @torch.no_grad()
+    def stream(
+        self,
+        noise: Float[Tensor, "B n"],
+        context: Context = None,
+        state: StudentState | None = None,
+    ) -> tuple[Draw, StudentState]:
+        """`rsample` in chunks of any length; carries no gradient.
+
+        Arguments:
+            noise: The next draws of the base law, `(B, n)`.
+            context: The whole context, with the first chunk.
+            state: What the chunk before returned; None for the first.
+        """
+        if state is None:
+            fresh = [flow.fresh_state() for flow in self.flows]  # type: ignore[operator,union-attr]
+            state = StudentState(fresh, self.encode(context))
+        encoded = None if state.encoded is None else state.encoded.at(state.position)
+        draw = self._draw(noise, encoded, state.flows)
+        state.position += noise.shape[1]
+        return draw, state
+
+    @torch.no_grad()
+    def invert(self, x: Float[Tensor, "B T"], context: Context = None) -> Draw:
+        r"""The noise that maps to given audio, step by step.
+
+        .. math:: z^{(k-1)}_t = (z^{(k)}_t - \mu_{k,t}) / s_{k,t}, \quad k = K \ldots 1, \quad
+        z^{(K)} = x
+
+        All shapes of step `t` depend on earlier steps only, so each step costs one step of every
+        flow, `T` in all. Carries no gradient.
+        """
+        encoded = self.encode(context)
+        if encoded is not None:
+            sequence_length(encoded.num_samples, x.shape[1])
+        stacks = [flow.stack.histories() for flow in self.flows]  # type: ignore[union-attr,operator]
+        inner = x * self.gain
+        previous = [torch.zeros_like(x[:, :1]) for _ in self.flows]
+        noise, locs, log_scales = torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
+        for t in range(x.shape[1]):
+            here = None if encoded is None else encoded.at(t)
+            shapes = [
+                flow.shape(p, here, s)  # type: ignore[operator,union-attr]
+                for flow, p, s in zip(self.flows, previous, stacks, strict=True)
+            ]
+            value = inner[:, t : t + 1]
+            for k in reversed(range(len(shapes))):
+                loc, log_scale = shapes[k]
+                value = (value - loc) * (-log_scale).exp()
+                previous[k] = value
+            noise[:, t : t + 1] = value
+            total_loc, total_log_scale = _compose(shapes)
+            locs[:, t : t + 1], log_scales[:, t : t + 1] = total_loc, total_log_scale
+        return Draw(x, noise, self._law(locs, log_scales))
+
+    def log_prob(self, x: Float[Tensor, "B T"], context: Context = None) -> Float[Tensor, " B"]:
+        """Log-density of foreign audio in nats, by sequential inversion; carries no gradient."""
+        return self.invert(x, context).log_prob
+
+    @torch.no_grad()
+    def sample(
+        self,
+        num: int,
+        context: Context = None,
+        *,
+        length: int | None = None,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "B T"]:
+        """Samples in one pass, `(num, T)`; arguments as `WaveNet.sample`."""
+        encoded = self.encode(context)
+        steps = sequence_length(None if encoded is None else encoded.num_samples, length)
+        noise = standard_noise(
+            self.base,
+            (num, steps),
+            generator=generator,
+            device=self.gain.device,
+            dtype=self.gain.dtype,
+        )
+        return self.rsample(temperature * noise, encoded).x
+
+    def _draw(
+        self, noise: Tensor, encoded: Encoded | None, states: list[FlowState] | None
+    ) -> Draw:
+        value, shapes = noise, []
+        for k, flow in enumerate(self.flows):
+            value, loc, log_scale = flow(value, encoded, None if states is None else states[k])
+            shapes.append((loc, log_scale))
+        law = self._law(*_compose(shapes))
+        return Draw(law.from_noise(noise), noise, law)
+
+    def _law(self, loc: Tensor, log_scale: Tensor) -> Logistic | Normal:
+        """The base law moved by the inner signal's location and log-scale, in waveform units."""
+        kind = Normal if self.config.base == "normal" else Logistic
+        return kind(loc / self.gain, log_scale - self.gain.log())
+
+    def _begin_from(self, teacher_encoder: FrameEncoder, *, share: bool) -> None:
+        if self.encoder is None or teacher_encoder.config != self.encoder.config:
+            raise ValueError(
+                f"the teacher's conditioning {teacher_encoder.config} is not the student's "
+                f"{self.config.conditioning}; give the student the teacher's configuration"
+            )
+        self.encoder.load_state_dict(teacher_encoder.state_dict())
+        self.encoder.requires_grad_(not share)
+
+
+def _compose(shapes: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    r"""Location and log-scale of flows in turn: :math:`\mu \leftarrow \mu s_k + \mu_k`."""
+    loc, log_scale = shapes[0]
+    for next_loc, next_log_scale in shapes[1:]:
+        loc = loc * next_log_scale.exp() + next_loc
+        log_scale = log_scale + next_log_scale
+    return loc, log_scale

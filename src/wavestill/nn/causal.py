@@ -1,0 +1,89 @@
+r"""Dilated causal convolution in time-major layout, and the history it carries.
+
+Activations are `(B, T, C)`. With `K` taps and dilation `d`,
+
+.. math:: y_t = b + \sum_{k=0}^{K-1} W_k \, x_{t - (K-1-k) d},
+
+one matrix product over the taps laid side by side. What came before the first sample is silence
+(zeros).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class History:
+    """The last `reach` steps a causal layer still needs, in one preallocated buffer.
+
+    Appending writes behind the position and returns a view, so a step costs no copy of the past;
+    when the buffer is full, the part still needed moves to its front. One writer: two branches of
+    one sequence need two histories.
+
+    Arguments:
+        reach: Steps of the past that are needed, >= 0.
+        room: Steps that fit before the buffer is compacted, >= 1.
+    """
+
+    def __init__(self, reach: int, room: int = 1024) -> None:
+        self.reach = reach
+        self._room = room
+        self._buffer: Tensor | None = None
+        self._end = reach
+
+    def extend(self, x: Tensor) -> Tensor:
+        """Append `x (B, n, C)`; the past and `x`, `(B, reach + n, C)`, until the next call."""
+        batch, n, channels = x.shape
+        if self._buffer is None:
+            self._buffer = x.new_zeros(batch, self.reach + max(self._room, n), channels)
+        if self._end + n > self._buffer.shape[1]:
+            past = self._buffer[:, self._end - self.reach : self._end]
+            if n > self._buffer.shape[1] - self.reach:
+                self._buffer = x.new_zeros(batch, self.reach + max(self._room, n), channels)
+            self._buffer[:, : self.reach] = past.clone()
+            self._end = self.reach
+        self._buffer[:, self._end : self._end + n] = x
+        self._end += n
+        return self._buffer[:, self._end - n - self.reach : self._end]
+
+
+def with_past(x: Tensor, reach: int, history: History | None) -> Tensor:
+    """`x (B, n, C)` behind the `reach` steps before it; zeros where there is no history."""
+    if history is None:
+        return F.pad(x, (0, 0, reach, 0))
+    return history.extend(x)
+
+
+class CausalConv(nn.Module):
+    r"""Dilated causal convolution, :math:`y_t = b + \sum_k W_k x_{t-(K-1-k)d}`.
+
+    Output `t` sees inputs up to and including `t`. One forward serves whole clips (no history),
+    chunks and single steps (a `History` of `reach` steps).
+
+    References:
+        | WaveNet (van den Oord et al., 2016), section 2.1, https://arxiv.org/abs/1609.03499
+
+    Arguments:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        filter_width: Taps `K`, >= 1.
+        dilation: Distance `d` of the taps in samples, >= 1.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, filter_width: int, dilation: int
+    ) -> None:
+        super().__init__()
+        self.filter_width = filter_width
+        self.dilation = dilation
+        self.reach = (filter_width - 1) * dilation
+        self.taps = nn.Linear(filter_width * in_channels, out_channels)
+
+    def forward(self, x: Tensor, history: History | None = None) -> Tensor:
+        """`(B, n, in_channels)` to `(B, n, out_channels)`."""
+        n = x.shape[1]
+        padded = with_past(x, self.reach, history)
+        starts = range(0, self.reach + 1, self.dilation)
+        side_by_side = torch.cat([padded[:, start : start + n] for start in starts], dim=-1)
+        out: Tensor = self.taps(side_by_side)
+        return out

@@ -1,0 +1,48 @@
+"""The card of a voice: its README.md."""
+
+from typing import Any
+
+from torch import Tensor
+
+
+def card(name: str, config: dict[str, Any], weights: dict[str, Tensor]) -> str:
+    """What a voice is, how it was made and what was measured, as Markdown.
+
+    Arguments:
+        name: The voice's name.
+        config: What stands in its config.json.
+        weights: Its weights, by full name.
+    """
+    spec, made = config["spec"], config["made"]
+    lines = [f"# {name}", "", "A vocoder with a likelihood: mel frames to sound. Made with wavestill."]
+    lines += ["", "| | |", "|---|---|"]
+    lines.append(f"| sound | {spec['sample_rate']} Hz, mono, trained at {config['level_dbfs']:g} dBFS RMS |")
+    pitch = ", log F0 and voicing" if spec["pitch"] else ""
+    lines.append(f"| frames | {spec['num_mels']} mels{pitch}; hop {spec['hop_samples']} samples |")
+    for part, what in (("teacher", "autoregressive WaveNet"), ("student", "parallel IAF WaveNet")):
+        if config[part] is not None:
+            count = sum(value.numel() for key, value in weights.items() if key.startswith(f"{part}."))
+            lines.append(f"| {part} | {what}, {count / 1e6:.2f} M parameters |")
+    if config["speakers"]:
+        lines.append(f"| speakers | {', '.join(config['speakers'])} |")
+    lines += ["", "## Use", "", "```sh"]
+    sampler = "" if config["student"] is not None else " --sampler cached"
+    lines += [f"wavestill synth {name} recording.wav -o copy.wav{sampler}", "```"]
+    figures = list(_flat(config["measured"]))
+    if figures:
+        lines += ["", "## Measured", "", "| figure | value |", "|---|---|"]
+        lines += [f"| {key} | {value:.4g} |" for key, value in figures]
+    if made:
+        lines += ["", "## Made", "", f"version {made.get('version')}, commit {made.get('commit')}, {made.get('started')}"]
+        lines += ["", f"`{made.get('command')}`"]
+    return "\n".join(lines) + "\n"
+
+
+def _flat(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    flat: list[tuple[str, float]] = []
+    for key, value in figures.items():
+        if isinstance(value, dict):
+            flat += _flat(value, f"{prefix}{key} ")
+        elif isinstance(value, int | float):
+            flat.append((f"{prefix}{key}", float(value)))
+    return flat

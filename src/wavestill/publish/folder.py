@@ -1,0 +1,194 @@
+"""A voice: teacher and student with the record of what they are made for, as a folder that can be published.
+
+    voice/
+      config.json         format version, mel spec, level of the recordings, shapes of the models
+      model.safetensors   weights, under `teacher.` and `student.`
+      README.md           the card: what it is, how it was made, what was measured
+
+Loading never unpickles.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from wavestill.audio.mel import MelSpec
+from wavestill.models import IAFWaveNet, IAFWaveNetConfig, WaveNet, WaveNetConfig
+from wavestill.publish.card import card
+from wavestill.settings import plain_settings, read_settings
+
+FORMAT = "wavestill voice"
+FORMAT_VERSION = 1
+
+@dataclass
+class Voice:
+    """Models that turn frames into sound.
+
+    Arguments:
+        spec: How the frames are made; frames of another spec are refused.
+        teacher: The autoregressive density, if the voice has it.
+        student: The parallel sampler distilled from it, if the voice has it.
+        level_dbfs: RMS of the recordings it was trained on, dB below full scale.
+        speakers: Names of its speakers; their order numbers them. Empty for one nameless voice.
+        measured: Figures for the card, as in `results.json`.
+        made: How it was made: version, commit, command, machine.
+    """
+
+    spec: MelSpec
+    teacher: WaveNet | None = None
+    student: IAFWaveNet | None = None
+    level_dbfs: float = -23.0
+    speakers: tuple[str, ...] = ()
+    measured: dict[str, Any] = field(default_factory=dict)
+    made: dict[str, Any] = field(default_factory=dict)
+
+    def require_teacher(self) -> WaveNet:
+        """The teacher.
+
+        Raises:
+            ValueError: If the voice has none.
+        """
+        if self.teacher is None:
+            raise ValueError("this voice has no teacher; use --sampler student")
+        return self.teacher
+
+    def require_student(self) -> IAFWaveNet:
+        """The student.
+
+        Raises:
+            ValueError: If the voice has none.
+        """
+        if self.student is None:
+            raise ValueError("this voice has no student yet; use --sampler cached, or run 'wavestill distill' first")
+        return self.student
+
+    def speaker_number(self, name: str | None) -> int | None:
+        """The number of a speaker; of the only one where none is named.
+
+        Raises:
+            ValueError: If the voice does not know the name, or knows several and none is given.
+        """
+        if not self.speakers:
+            if name is not None:
+                raise ValueError(f"there is no speaker '{name}': this voice has one speaker without a name")
+            return None
+        if name is None and len(self.speakers) == 1:
+            return 0
+        if name not in self.speakers:
+            asked = "a speaker must be chosen" if name is None else f"there is no speaker '{name}'"
+            raise ValueError(f"{asked}; this voice has {', '.join(self.speakers)}")
+        return self.speakers.index(name)
+
+
+def save(voice: Voice, path: Path | str) -> None:
+    """Write a voice; an older one in its place is replaced when the new one is whole.
+
+    Raises:
+        ValueError: If `path` holds something that is not a voice.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not (path / "config.json").exists())):
+        raise ValueError(f"'{path}' is no voice and will not be overwritten; choose another folder")
+    models: dict[str, WaveNet | IAFWaveNet | None] = {"teacher": voice.teacher, "student": voice.student}
+    config: dict[str, Any] = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "spec": voice.spec.to_dict(),
+        "level_dbfs": voice.level_dbfs,
+        "speakers": list(voice.speakers),
+        **{name: None if model is None else plain_settings(model.config) for name, model in models.items()},
+        "measured": voice.measured,
+        "made": voice.made,
+    }
+    weights: dict[str, Tensor] = {
+        f"{name}.{key}": value.detach().cpu().contiguous().clone()
+        for name, model in models.items()
+        if model is not None
+        for key, value in model.state_dict().items()
+    }
+    partial = path.with_name(path.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
+    (partial / "README.md").write_text(card(path.name, config, weights))
+    if path.exists():
+        shutil.rmtree(path)
+    partial.replace(path)
+
+
+def load(path: Path | str) -> Voice:
+    """Read a voice.
+
+    Raises:
+        ValueError: If the folder is none, of another format version, or damaged.
+    """
+    path = Path(path)
+    config = _read_config(path)
+    try:
+        spec = MelSpec.from_dict(config["spec"])
+        teacher, student = config["teacher"], config["student"]
+        voice = Voice(
+            spec=spec,
+            teacher=None if teacher is None else WaveNet(read_settings(WaveNetConfig, teacher, "teacher")).eval(),
+            student=None if student is None else IAFWaveNet(read_settings(IAFWaveNetConfig, student, "student")).eval(),
+            level_dbfs=float(config["level_dbfs"]),
+            speakers=tuple(config["speakers"]),
+            measured=config["measured"],
+            made=config["made"],
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"'{path / 'config.json'}' is damaged: {_one_line(error)}") from error
+    _load_weights(voice, path / "model.safetensors")
+    return voice
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    config_path = path / "config.json"
+    if not path.exists():
+        raise ValueError(f"there is no voice at '{path}'")
+    if not config_path.is_file():
+        raise ValueError(f"'{path}' is no voice: it has no config.json; give the folder 'wavestill fit' wrote (voice/)")
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"'{config_path}' cannot be read: {_one_line(error)}") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise ValueError(f"'{config_path}' does not describe a voice of wavestill")
+    if config.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"'{config_path}' has format version {config.get('format_version')} but this program reads "
+            f"{FORMAT_VERSION}; update wavestill"
+        )
+    return config
+
+
+def _load_weights(voice: Voice, path: Path) -> None:
+    try:
+        weights = load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ValueError(f"'{path}' cannot be read: {_one_line(error)}") from error
+    models: dict[str, nn.Module | None] = {"teacher": voice.teacher, "student": voice.student}
+    for name, model in models.items():
+        if model is None:
+            continue
+        own = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
+        try:
+            model.load_state_dict(own)
+        except RuntimeError as error:
+            raise ValueError(f"'{path}' does not fit config.json: {_one_line(error)}") from error
+        for key, value in own.items():
+            if not bool(torch.isfinite(value).all()):
+                raise ValueError(f"'{path}' holds values that are not finite in '{name}.{key}'")
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:300] + " ..."

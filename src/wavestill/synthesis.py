@@ -1,0 +1,242 @@
+"""From frames or recordings to sound, with a voice."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import soxr
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from wavestill.audio.features import extract, load_frames
+from wavestill.audio.files import WRITE_SUFFIXES, SoundError, read_sound, write_sound
+from wavestill.audio.levels import SILENCE_DBFS, find_level, quantise, rms_dbfs
+from wavestill.density import Conditioning
+from wavestill.models import IAFWaveNet
+from wavestill.publish import Voice, load
+from wavestill.sampling import cached, naive, standard_noise
+
+Sampler = Literal["student", "cached", "naive"]
+
+FRAME_SUFFIXES = (".npy", ".npz")
+
+_CHUNK_SAMPLES = 16384  # bounds the memory of long recordings; large enough that chunks cost nothing extra
+
+
+class Copied(NamedTuple):
+    """Frames of a recording, and the way back to its level.
+
+    Arguments:
+        frames: `(F, C)`.
+        gain_db: What the recording was raised by before its frames were taken.
+        notes: What had to be converted.
+    """
+
+    frames: Float32[np.ndarray, "F C"]
+    gain_db: float
+    notes: tuple[str, ...]
+
+
+@dataclass
+class SynthesisReport:
+    """What `synth` did.
+
+    Arguments:
+        written: Output by input, as paths.
+        failed: One-line reason by input.
+        notes: What was converted or clipped, by input.
+        seconds: Sound made, in seconds.
+        sample_rate: Samples per second of the output.
+        sampler: How it was drawn.
+    """
+
+    sampler: str
+    sample_rate: int
+    seconds: float = 0.0
+    written: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def synthesise(
+    voice: Voice,
+    frames: Float[np.ndarray, "F C"],
+    *,
+    sampler: Sampler = "student",
+    seed: int = 0,
+    temperature: float = 1.0,
+    speaker: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Float32[np.ndarray, " T"]:
+    """Draw the sound of some frames, `T = F * hop_samples`.
+
+    Arguments:
+        voice: Teacher, student or both.
+        frames: Features made by the voice's own spec, `(F, C)`.
+        sampler: `student`: one parallel pass; `cached`: the teacher step by step, exact; `naive`: the same draw by the
+            textbook way.
+        seed: Of the noise; the same seed gives the same sound, and `cached` and `naive` the same draw.
+        temperature: Factor on the noise; 1 draws from the model itself, less trades hiss for dullness.
+        speaker: Name of one of the voice's speakers.
+        progress: Called with the samples done and their total.
+
+    Raises:
+        ValueError: If the voice lacks the model or speaker asked for, or frames or temperature are not usable.
+    """
+    if not (np.isfinite(temperature) and temperature >= 0):
+        raise ValueError(f"'temperature' is {temperature}; it must be 0 or more")
+    if frames.ndim != 2 or frames.shape[1] != voice.spec.num_features or len(frames) == 0:
+        raise ValueError(
+            f"the frames have shape {frames.shape} but this voice takes (frames, {voice.spec.num_features})"
+        )
+    if not np.isfinite(frames).all():
+        raise ValueError(f"{np.sum(~np.isfinite(frames)):,} of {frames.size:,} values of the frames are not finite")
+    number = voice.speaker_number(speaker)
+    context = Conditioning(
+        torch.from_numpy(np.array(frames, np.float32))[None], None if number is None else torch.tensor([number])
+    )
+    model = voice.require_student() if sampler == "student" else voice.require_teacher()
+    num_samples = len(frames) * voice.spec.hop_samples
+    generator = torch.Generator().manual_seed(seed)
+    noise = temperature * standard_noise(model.base, (1, num_samples), generator=generator)
+    if isinstance(model, IAFWaveNet):
+        x = _stream(model, noise, context, progress)
+    else:
+        draw = cached if sampler == "cached" else naive
+        x = draw(model, noise, context, progress=None if progress is None else lambda t: progress(t, num_samples))
+    return x[0].numpy()
+
+
+def _stream(
+    student: IAFWaveNet, noise: Tensor, context: Conditioning, progress: Callable[[int, int], None] | None
+) -> Tensor:
+    """The student's sample, chunk by chunk: the same as in one pass."""
+    pieces, state, done = [], None, 0
+    for piece in torch.split(noise, _CHUNK_SAMPLES, dim=1):
+        draw, state = student.stream(piece, context if state is None else None, state)
+        pieces.append(draw.x)
+        done += piece.shape[1]
+        if progress is not None:
+            progress(done, noise.shape[1])
+    return torch.cat(pieces, dim=1)
+
+
+def frames_of_recording(path: Path, voice: Voice) -> Copied:
+    """The frames of a recording, resampled and levelled as `prepare` does.
+
+    Raises:
+        SoundError: If the file cannot be used.
+    """
+    spec = voice.spec
+    wave, sample_rate, read_notes = read_sound(path)
+    notes = list(read_notes)
+    if sample_rate != spec.sample_rate:
+        notes.append(f"resampled from {sample_rate:,} Hz to the voice's {spec.sample_rate:,} Hz")
+        wave = soxr.resample(wave, sample_rate, spec.sample_rate, quality="VHQ")
+    # Whole frames: the last one is filled with silence rather than cut.
+    wave = np.pad(wave, (0, -len(wave) % spec.hop_samples))
+    if len(wave) < spec.min_samples:
+        raise SoundError(path, f"too short: {len(wave) / spec.sample_rate:.3f} s")
+    if rms_dbfs(wave) < SILENCE_DBFS:
+        raise SoundError(path, f"silent: its RMS is {rms_dbfs(wave):.1f} dBFS")
+    gain_db = find_level(wave, voice.level_dbfs).gain_db
+    levels = quantise(wave * np.float32(10 ** (gain_db / 20)), key=path.stem, seed=0)
+    return Copied(extract(levels.astype(np.float32) / np.float32(32768), spec), gain_db, tuple(notes))
+
+
+def synth(
+    model: Path | str,
+    inputs: Sequence[Path | str],
+    out: Path | str,
+    *,
+    sampler: Sampler = "student",
+    seed: int = 0,
+    temperature: float = 1.0,
+    speaker: str | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> SynthesisReport:
+    """Write the sound of recordings (copy-synthesis) or of saved frames.
+
+    A recording is resampled to the voice's rate and raised to the level it was trained at, its frames are taken, and
+    the sound drawn from them is brought back to the recording's own level. Frames (.npy, .npz) sound as loud as the
+    voice's recordings were when it was trained. An input that cannot be used is named in the report; the others are
+    still made.
+
+    Arguments:
+        model: Folder of a voice.
+        inputs: Recordings (.wav, .flac, .ogg, .mp3) or frames (.npy, .npz).
+        out: A .wav or .flac file for one input; otherwise a folder, where each input gets a .wav of its name.
+        sampler: As for `synthesise`.
+        seed: As for `synthesise`; every input is drawn from the same seed.
+        temperature: As for `synthesise`.
+        speaker: As for `synthesise`.
+        progress: Called with the input, the samples done and their total.
+
+    Raises:
+        ValueError: If the voice cannot be used as asked, or `out` does not suit the inputs.
+    """
+    voice = load(model)
+    _ = voice.require_student() if sampler == "student" else voice.require_teacher()
+    voice.speaker_number(speaker)
+    targets = _targets([Path(path) for path in inputs], Path(out))
+    report = SynthesisReport(sampler, voice.spec.sample_rate)
+    for source, target in targets.items():
+        try:
+            if source.suffix.lower() in FRAME_SUFFIXES:
+                copied = Copied(load_frames(source, voice.spec), 0.0, ())
+            else:
+                copied = frames_of_recording(source, voice)
+            x = synthesise(
+                voice,
+                copied.frames,
+                sampler=sampler,
+                seed=seed,
+                temperature=temperature,
+                speaker=speaker,
+                progress=None if progress is None else _named(progress, str(source)),
+            )
+            target.parent.mkdir(parents=True, exist_ok=True)
+            num_clipped = write_sound(target, x * 10 ** (-copied.gain_db / 20), voice.spec.sample_rate)
+        except (ValueError, OSError) as error:
+            report.failed[str(source)] = str(error).removeprefix(f"{source}: ")
+            continue
+        notes = list(copied.notes)
+        if num_clipped:
+            notes.append(f"{num_clipped:,} samples were beyond full scale and are clipped")
+        if notes:
+            report.notes[str(source)] = notes
+        report.written[str(source)] = str(target)
+        report.seconds += len(x) / voice.spec.sample_rate
+    return report
+
+
+def _named(progress: Callable[[str, int, int], None], name: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(name, done, total)
+
+
+def _targets(inputs: list[Path], out: Path) -> dict[Path, Path]:
+    """The output file of each input.
+
+    Raises:
+        ValueError: If a file is asked for and there are several inputs, or two outputs would be one file.
+    """
+    is_file = out.suffix.lower() in WRITE_SUFFIXES and not out.is_dir()
+    if not inputs:
+        raise ValueError("there is no input; give recordings or frames")
+    if is_file and len(inputs) > 1:
+        raise ValueError(f"'{out}' is one file but there are {len(inputs)} inputs; give a folder")
+    if not is_file and (out.is_file() or (out.suffix and not out.is_dir())):
+        raise ValueError(f"'{out}' is neither a folder nor a .wav or .flac file; give one of them")
+    targets = {source: out if is_file else out / f"{source.stem}.wav" for source in inputs}
+    taken: dict[Path, Path] = {}
+    for source, target in targets.items():
+        if target.resolve() == source.resolve():
+            raise ValueError(f"'{target}' would overwrite its own input; give another output")
+        if target in taken:
+            raise ValueError(f"'{taken[target]}' and '{source}' would both become '{target}'; give them other names")
+        taken[target] = source
+    return targets

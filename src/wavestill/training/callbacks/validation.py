@@ -1,0 +1,36 @@
+"""Figures on held-out material, from averaged weights."""
+
+import math
+
+import torch
+
+from wavestill.training.callbacks.averaging import Averaging
+from wavestill.training.data import Source
+from wavestill.training.module import Task
+
+
+class Validation:
+    """Figures of a task on a fixed set of held-out batches.
+
+    Arguments:
+        source: Held-out material.
+        num_batches: How many batches of it; the same ones each time.
+        averaging: Where the averaged weights are.
+    """
+
+    def __init__(self, source: Source, num_batches: int, averaging: Averaging) -> None:
+        self.batches = [source.batch(step) for step in range(num_batches)]
+        self.averaging = averaging
+
+    @torch.no_grad()
+    def __call__(self, task: Task) -> dict[str, float]:
+        """Means over the batches, those left out where a figure has no value; the noise is the same each time."""
+        found: dict[str, list[float]] = {}
+        with self.averaging.applied(task):
+            for number, batch in enumerate(self.batches):
+                torch.manual_seed(number)  # the next training step seeds anew
+                values = task.measure(task.transfer_batch_to_device(batch, task.device, 0))
+                for name, value in values.items():
+                    found.setdefault(name, []).append(float(value))
+        finite = {name: [v for v in values if math.isfinite(v)] for name, values in found.items()}
+        return {name: sum(values) / len(values) for name, values in finite.items() if values}

@@ -1,0 +1,106 @@
+"""The settings of one training run."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long, on what batches and with which optimiser a density is trained.
+
+    The learning rate climbs linearly over `warmup_steps` and falls along a cosine to `final_rate_share` of its peak.
+    The cosine follows the share of the run that is over: steps of `max_steps`, or elapsed time of `minutes`,
+    whichever is further; the run ends when it reaches one. Elapsed time is stored in checkpoints, so a resumed
+    run goes on where its budget stood.
+
+    Arguments:
+        max_steps: Optimiser steps; None: as many as `minutes` allow.
+        minutes: Wall-clock budget in minutes, validation and checkpoints included; None: no limit.
+        batch_size: Clips per step.
+        clip_samples: Samples per clip; longer material is cropped at random, shorter sequences are used whole.
+        skip_samples: Samples at the head of a crop that are left out of the likelihood, since their past was cut
+            off; None: the model's receptive field, at most a quarter of the clip (0 for whole sequences).
+        learning_rate: Peak learning rate of Adam.
+        final_rate_share: Learning rate at the end as a share of the peak.
+        warmup_steps: Steps of linear warm-up.
+        betas: Adam's decay rates of the first and second moment.
+        clip_norm: Largest gradient norm; longer gradients are shortened to it.
+        averaging: Decay of the weights' exponential moving average, in [0, 1); it warms up as (1 + n) / (10 + n).
+        log_scale_min: Floor of log-scales in the likelihood loss, in nats; None: no floor.
+        precision: "bfloat16" runs the networks' matrix products in bfloat16 (heads stay in float32); "auto" does so
+            where the processor has instructions for it.
+        log_every_steps: Steps between rows of metrics.csv.
+        validate_every_steps: Steps between validations on held-out clips with averaged weights.
+        validation_clips: Held-out clips per validation; the same ones each time.
+        checkpoint_minutes: Minutes between checkpoints.
+        sound_minutes: Minutes between the sounds drawn from the averaged weights; None: none.
+    """
+
+    max_steps: int | None = None
+    minutes: float | None = None
+    batch_size: int = 4
+    clip_samples: int = 5000
+    skip_samples: int | None = None
+    learning_rate: float = 2e-3
+    final_rate_share: float = 0.02
+    warmup_steps: int = 100
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip_norm: float = 1.0
+    averaging: float = 0.995
+    log_scale_min: float | None = -9.0
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    log_every_steps: int = 25
+    validate_every_steps: int = 500
+    validation_clips: int = 16
+    checkpoint_minutes: float = 10.0
+    sound_minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_steps is None and self.minutes is None:
+            raise ValueError("neither 'max_steps' nor 'minutes' is given; set one (or both)")
+        positive = (
+            *("max_steps", "minutes", "batch_size", "clip_samples", "learning_rate", "clip_norm"),
+            *("log_every_steps", "validate_every_steps", "validation_clips", "checkpoint_minutes", "sound_minutes"),
+        )
+        for name in positive:
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"'{name}' is {value}; it must be positive")
+        if not 0 <= self.averaging < 1:
+            raise ValueError(f"'averaging' is {self.averaging}; a decay lies in [0, 1)")
+        if not 0 <= self.final_rate_share <= 1:
+            raise ValueError(f"'final_rate_share' is {self.final_rate_share}; a share lies in [0, 1]")
+        if self.skip_samples is not None and not 0 <= self.skip_samples < self.clip_samples:
+            raise ValueError(
+                f"'skip_samples' is {self.skip_samples} and 'clip_samples' {self.clip_samples}; "
+                "skip fewer samples than a clip has"
+            )
+
+
+def in_bfloat16(precision: Literal["float32", "bfloat16", "auto"]) -> bool:
+    """Whether to compute in bfloat16 on this machine."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Torch tells this in private names only; where they are missing float32 is right, if slow.
+    tellers = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in tellers)
+
+
+def training_config(base: TrainingConfig | None, settings: dict[str, Any]) -> TrainingConfig:
+    """`base` with `settings` changed in it.
+
+    Raises:
+        ValueError: If a setting does not exist or has a value out of range.
+    """
+    names = [field.name for field in dataclasses.fields(TrainingConfig)]
+    for name in settings:
+        if name not in names:
+            raise ValueError(f"no training setting is called '{name}'; there are {', '.join(names)}")
+    if base is None:
+        return TrainingConfig(**settings)
+    return dataclasses.replace(base, **settings)

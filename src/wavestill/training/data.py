@@ -1,0 +1,227 @@
+"""What a run is fed: batches that depend on the seed and the step alone, so that a resumed run sees the same ones."""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from wavestill.audio.corpus import Corpus
+from wavestill.audio.crops import Crops
+from wavestill.density import Autoregressive, Conditioning, Density, InverseAutoregressive
+
+Data = Tensor | Corpus
+
+
+class Batch(NamedTuple):
+    """One step's material.
+
+    Arguments:
+        x: Sequences `(B, T)` or vectors `(B, D)`; None where a student is distilled from noise alone.
+        context: What they are conditioned on; None for unconditional densities.
+        shape: The shape of `x`.
+    """
+
+    x: Tensor | None
+    context: Conditioning | None
+    shape: tuple[int, int]
+
+    def require_x(self) -> Tensor:
+        """The sequences, where the task cannot do without."""
+        if self.x is None:
+            raise ValueError("this training needs data but none were given")
+        return self.x
+
+
+class Reference(NamedTuple):
+    """Material to set a model's scales by before training.
+
+    Arguments:
+        x: Waveforms `(N,)` or `(B, T)`.
+        frames: Their features `(M, C)`; None without conditioning.
+    """
+
+    x: Tensor
+    frames: Tensor | None
+
+
+class Source(Protocol):
+    """Batches by number, and what else a run must know of its data.
+
+    Attributes:
+        whole: Sequences are given from their true beginning, not cut out of longer ones.
+        grid_nats: Added to a continuous law's -log p(x) per sample for nats on the data's grid; 0 for plain nats.
+        clip_samples: Samples per sequence.
+    """
+
+    whole: bool
+    grid_nats: float
+    clip_samples: int
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step; the same whenever it is asked for."""
+        ...
+
+    def reference(self, num_samples: int) -> Reference:
+        """Material to set a model's scales by before training: about `num_samples` samples."""
+        ...
+
+
+def source_of(data: Data, *, batch_size: int, clip_samples: int, seed: int, split: str = "train") -> Source:
+    """Batches of a corpus, of sequences `(N, T)` or vectors `(N, D)`, or of crops of one long sequence `(N,)`.
+
+    Raises:
+        ValueError: If a tensor has another number of dimensions, or holds values that are not finite.
+    """
+    if isinstance(data, Corpus):
+        return CorpusSource(data, split, batch_size, clip_samples, seed)
+    if data.dim() not in (1, 2) or data.numel() == 0:
+        raise ValueError(
+            f"the data has shape {tuple(data.shape)}; give one long sequence (N,), sequences (N, T) or vectors (N, D)"
+        )
+    if not bool(torch.isfinite(data).all()):
+        raise ValueError("the data holds values that are not finite (NaN or infinite); remove them first")
+    return TensorSource(data.unsqueeze(0) if data.dim() == 1 else data, batch_size, clip_samples, seed)
+
+
+class TensorSource:
+    """Rows of a tensor, drawn at random; rows longer than a clip are cropped at random.
+
+    Arguments:
+        rows: `(N, T)`.
+        batch_size: Rows per batch.
+        clip_samples: Longest piece of a row.
+        seed: Seed of the choice.
+    """
+
+    grid_nats = 0.0
+
+    def __init__(self, rows: Tensor, batch_size: int, clip_samples: int, seed: int) -> None:
+        self.rows = rows
+        self.batch_size = batch_size
+        self.clip_samples = min(clip_samples, rows.shape[1])
+        self.whole = self.clip_samples == rows.shape[1]
+        self.seed = seed
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step."""
+        generator = step_generator(self.seed, step)
+        num_rows, num_samples = self.rows.shape
+        row = torch.randint(num_rows, (self.batch_size, 1), generator=generator)
+        start = torch.randint(num_samples - self.clip_samples + 1, (self.batch_size, 1), generator=generator)
+        x = self.rows[row, start + torch.arange(self.clip_samples)]
+        return Batch(x, None, (self.batch_size, self.clip_samples))
+
+    def reference(self, num_samples: int) -> Reference:
+        """Rows from the front, until there are `num_samples`."""
+        num_rows = max(1, num_samples // self.rows.shape[1])
+        return Reference(self.rows[:num_rows, :num_samples], None)
+
+
+class CorpusSource:
+    """Random frame-aligned crops of a prepared corpus, with their frames and speakers.
+
+    Arguments:
+        corpus: The corpus.
+        split: Which of its splits.
+        batch_size: Crops per batch.
+        clip_samples: Samples per crop, rounded to whole frames.
+        seed: Seed of the choice.
+    """
+
+    whole = False
+    grid_nats = math.log(2**15)  # prepared recordings lie on the 16-bit grid of [-1, 1)
+
+    def __init__(self, corpus: Corpus, split: str, batch_size: int, clip_samples: int, seed: int) -> None:
+        self.clips = corpus.split(split)
+        hop_samples = corpus.spec.hop_samples
+        clip_frames = max(1, round(clip_samples / hop_samples))
+        self.clip_samples = clip_frames * hop_samples
+        self._crops = Crops(self.clips, clip_frames=clip_frames, batch_size=batch_size, seed=seed)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step."""
+        x, context = self._crops.batch(step)
+        return Batch(x, context, (x.shape[0], x.shape[1]))
+
+    def reference(self, num_samples: int) -> Reference:
+        """Whole clips, evenly spaced over the split, until there are `num_samples`; their frames too."""
+        waves, frames, total = [], [], 0
+        for index in _spread(len(self.clips)):
+            clip = self.clips[index]
+            waves.append(torch.from_numpy(clip.wave))
+            frames.append(torch.from_numpy(clip.frames))
+            total += len(clip.wave)
+            if total >= num_samples:
+                break
+        return Reference(torch.cat(waves), torch.cat(frames))
+
+
+class NoiseSource:
+    """No data, only a shape: for distilling an unconditional teacher, where the student's noise is all there is.
+
+    Arguments:
+        teacher: Draws the few sequences that the student's scale is set by.
+        batch_size: Sequences per batch.
+        length: Samples per sequence.
+    """
+
+    whole = True
+    grid_nats = 0.0
+
+    def __init__(self, teacher: Density, batch_size: int, length: int) -> None:
+        self.teacher = teacher
+        self.shape = (batch_size, length)
+        self.clip_samples = length
+
+    def batch(self, step: int) -> Batch:
+        """A shape; the noise is drawn by the objective, seeded by the step."""
+        return Batch(None, None, self.shape)
+
+    def reference(self, num_samples: int) -> Reference:
+        """Draws of the teacher: many short ones, since sequential samplers cost by their length."""
+        num_draws = max(1, num_samples // self.clip_samples)
+        if isinstance(self.teacher, Autoregressive | InverseAutoregressive):
+            length = min(self.clip_samples, 1000)
+            draws = self.teacher.sample(min(num_draws, 64), length=length)  # type: ignore[call-arg]
+        else:
+            draws = self.teacher.sample(num_draws)
+        return Reference(draws, None)
+
+
+def _spread(num: int) -> Iterator[int]:
+    """All of `0 ... num - 1`, in an order whose beginnings are spread evenly."""
+    stride = next(s for s in range(max(1, round(0.618 * num)), num + 2) if math.gcd(s, num) == 1 or num == 1)
+    for k in range(num):
+        yield k * stride % num
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The random numbers of one step of one run."""
+    return torch.Generator().manual_seed(step_seed(seed, step))
+
+
+def step_seed(seed: int, step: int) -> int:
+    """One seed per step; a prime keeps neighbouring seeds and steps apart."""
+    return (seed * 1_000_003 + step) % 2**63
+
+
+class Steps(IterableDataset[Batch]):
+    """An endless stream of a source's batches from one step on.
+
+    Arguments:
+        source: Where the batches come from.
+        first_step: Number of the first batch.
+    """
+
+    def __init__(self, source: Source, first_step: int) -> None:
+        self.source = source
+        self.first_step = first_step
+
+    def __iter__(self) -> Iterator[Batch]:
+        step = self.first_step
+        while True:
+            yield self.source.batch(step)
+            step += 1

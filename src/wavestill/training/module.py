@@ -1,0 +1,68 @@
+"""What the Trainer is given: a loss and an optimiser. It knows nothing of models beyond the protocols."""
+
+from abc import abstractmethod
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from wavestill.training.config import TrainingConfig
+from wavestill.training.data import Batch, step_seed
+
+
+class Task(pl.LightningModule):
+    """A density in training.
+
+    Arguments:
+        model: The density whose parameters are trained.
+        config: The run's settings.
+        seed: Seed of the run; step `k` of a run always sees the same batch, noise and dropout.
+    """
+
+    def __init__(self, model: nn.Module, config: TrainingConfig, seed: int) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.seed = seed
+        self.values: dict[str, Tensor] = {}
+
+    @property
+    @abstractmethod
+    def headline(self) -> str:
+        """The figure to show in passing: one of the names that `losses` gives."""
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss to descend, a scalar, and figures to log."""
+
+    @abstractmethod
+    def measure(self, batch: Batch) -> dict[str, Tensor]:
+        """Figures of held-out material, as they are reported: without the floors and caps of losses."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Lightning's hook: one loss, its figures kept for the callbacks."""
+        # Seeded by the step, not carried along: a resumed run needs no generator's state.
+        torch.manual_seed(step_seed(self.seed, self.global_step))
+        loss, values = self.losses(batch)
+        self.values = {name: value.detach() for name, value in values.items()}
+        return loss
+
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters in training."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Lightning's hook: Adam; `Budget` sets its rate before every step."""
+        rate = self.config.learning_rate
+        return torch.optim.Adam(self.trained(), lr=rate, betas=self.config.betas, foreach=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Lightning's hook: only what changes is saved; a frozen teacher has its own file."""
+        kept = ("model.", "objective.balance.")
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: value for name, value in state.items() if name.startswith(kept)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Lightning's hook: the rest of the state is what this task was built with."""
+        checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}

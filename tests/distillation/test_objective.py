@@ -1,0 +1,247 @@
+"""The objective: the teacher stays as it is, gradients add up, figures are the known ones."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from tests.models.table import HOP, STUDENTS, TEACHERS
+from wavestill.density import Draw
+from wavestill.distillation import (
+    FixedWeights,
+    FrozenTeacher,
+    GradientBalance,
+    MultiResolutionMagnitude,
+    Objective,
+    SpectralPower,
+    StepDivergence,
+    Trial,
+)
+from wavestill.distillation.spectral import power_spectrum
+from wavestill.distributions import Normal
+from wavestill.divergences import KL
+from wavestill.models import WaveNet, WaveNetConfig
+
+T = 40 * HOP
+RATE = 4000
+
+
+class WhiteNoise(nn.Module):
+    """A Gaussian teacher or student of independent steps: every figure is known."""
+
+    base = "normal"
+
+    def __init__(self, loc: float, scale: float) -> None:
+        super().__init__()
+        self.loc = nn.Parameter(torch.tensor(loc))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+
+    def _law(self, like):
+        return Normal(self.loc.expand_as(like), self.log_scale.expand_as(like))
+
+    def conditionals(self, x, context=None):
+        del context
+        return self._law(x)
+
+    def log_prob(self, x, context=None):
+        return self.conditionals(x, context).log_prob(x).sum(-1)
+
+    def sample(self, num, context=None):
+        del context
+        return self._law(torch.zeros(num, T)).sample()
+
+    def rsample(self, noise, context=None):
+        del context
+        law = self._law(noise)
+        return Draw(law.from_noise(noise), noise, law)
+
+
+def recordings(batch=2):
+    generator = torch.Generator().manual_seed(2)
+    return 0.2 * torch.randn(batch, T, generator=generator)
+
+
+def speech_objective(balance=None, **teacher):
+    case = TEACHERS["mel"]
+    model = case.model().float()
+    student = STUDENTS["mel"].model().float()
+    if teacher:
+        model = WaveNet(WaveNetConfig(**(model.config.__dict__ | teacher)))
+    terms = {
+        "kl": StepDivergence(KL(num_points=8), skip_samples=10),
+        "magnitude": MultiResolutionMagnitude(RATE),
+        "power": SpectralPower(RATE),
+    }
+    context = case.context(2, T // HOP)
+    return Objective(model, student, terms, balance=balance), context._replace(
+        frames=context.frames.float()
+    )
+
+
+def test_no_gradient_reaches_the_teacher_and_the_original_stays_free():
+    objective, context = speech_objective()
+    losses = objective(recordings(), context)
+    losses.total.backward()
+    assert all(p.grad is None and not p.requires_grad for p in objective.teacher.parameters())
+    assert all(
+        p.grad is not None for n, p in objective.student.named_parameters() if "encoder" not in n
+    )
+    teacher = WhiteNoise(0.0, 1.0)
+    Objective(teacher, WhiteNoise(0.0, 1.0), {"kl": StepDivergence(KL())})
+    assert teacher.loc.requires_grad
+
+
+def test_teacher_stays_in_eval_mode_whatever_is_asked():
+    objective, context = speech_objective(dropout=0.5)
+    objective.train()
+    assert objective.training
+    assert objective.student.training
+    assert not any(module.training for module in objective.teacher.modules())
+    x = recordings()
+    density = objective.teacher.density
+    assert torch.equal(density.log_prob(x, context), density.log_prob(x, context))
+
+
+def test_objective_does_not_train_on_teacher_parameters():
+    objective, _ = speech_objective()
+    trainable = {id(p) for p in objective.parameters() if p.requires_grad}
+    assert trainable == {id(p) for p in objective.student.parameters()}
+
+
+def test_gradient_is_the_weighted_sum_of_the_terms():
+    x = recordings()
+    grads = {}
+    for name, weights in {
+        "kl": {"kl": 1.0, "magnitude": 0.0, "power": 0.0},
+        "magnitude": {"kl": 0.0, "magnitude": 1.0, "power": 0.0},
+        "mixed": {"kl": 1.0, "magnitude": 3.0, "power": 0.0},
+    }.items():
+        objective, context = speech_objective(FixedWeights(weights))
+        losses = objective(x, context, generator=torch.Generator().manual_seed(0))
+        losses.total.backward()
+        expected = sum(weights[n] * losses.values[n] for n in weights)
+        assert float(losses.total.detach()) == pytest.approx(float(expected), rel=1e-5)
+        grads[name] = torch.cat([p.grad.flatten() for p in objective.student.flows.parameters()])
+    torch.testing.assert_close(
+        grads["mixed"], grads["kl"] + 3 * grads["magnitude"], rtol=1e-3, atol=1e-5
+    )
+
+
+def test_kl_of_known_laws_is_the_closed_form():
+    teacher, student = WhiteNoise(0.3, 0.7), WhiteNoise(-0.2, 1.1)
+    exact = math.log(0.7 / 1.1) + (1.1**2 + 0.5**2) / (2 * 0.7**2) - 0.5
+    objective = Objective(teacher, student, {"kl": StepDivergence(KL())})
+    losses = objective(None, shape=(2, 50))
+    assert float(losses.values["kl"]) == pytest.approx(exact, rel=1e-5)
+    figures = objective.measure(None, shape=(2, 50))
+    assert float(figures["kl_nats"]) == pytest.approx(exact, rel=1e-5)
+    assert "std_over_data" not in figures
+
+
+def test_log_prob_estimator_serves_teachers_without_conditionals():
+    class Plain(nn.Module):
+        def log_prob(self, x, context=None):
+            del context
+            return Normal(torch.zeros(()), torch.zeros(())).log_prob(x).sum(-1)
+
+        def sample(self, num, context=None):
+            del context
+            return torch.randn(num, 50)
+
+    torch.manual_seed(0)
+    student = WhiteNoise(0.5, 1.0)
+    objective = Objective(Plain(), student, {"kl": StepDivergence(KL())})
+    assert objective.estimator == "log_prob"
+    value = objective(None, shape=(400, 50)).values["kl"]
+    assert float(value) == pytest.approx(0.125, abs=0.02)  # mu^2 / 2; 20,000 steps of spread 0.5
+
+
+def test_measure_reports_level_and_divergence():
+    objective, context = speech_objective()
+    figures = objective.measure(recordings(), context, skip_samples=10)
+    assert set(figures) == {"kl_nats", "tv", "std_over_data"}
+    assert all(torch.isfinite(v) for v in figures.values())
+    assert 0 <= figures["tv"] <= 1
+
+
+@pytest.mark.parametrize("term", [MultiResolutionMagnitude(RATE), SpectralPower(RATE)])
+def test_spectral_terms_vanish_at_equality_and_see_level_not_polarity(term):
+    x = recordings()
+
+    def trial(y):
+        return Trial(Draw(y, y, Normal(y, y)), None, FrozenTeacher(WhiteNoise(0.0, 1.0)), None, x)
+
+    def value(y):
+        return float(term(trial(y)))
+
+    assert value(x) == pytest.approx(0, abs=1e-6)
+    assert value(-x) == pytest.approx(0, abs=1e-6)
+    assert value(0.1 * x) > 0.8
+    silent = torch.zeros_like(x, requires_grad=True)
+    (gradient,) = torch.autograd.grad(term(trial(silent)), silent)
+    assert torch.isfinite(gradient).all()
+
+
+def test_clips_shorter_than_the_window_are_refused():
+    with pytest.raises(ValueError, match="100 samples is shorter than the 256"):
+        power_spectrum(torch.zeros(1, 100), 200)
+
+
+def test_terms_that_need_recordings_say_so():
+    objective = Objective(
+        WhiteNoise(0.0, 1.0),
+        WhiteNoise(0.0, 1.0),
+        {"kl": StepDivergence(KL()), "power": SpectralPower(RATE)},
+    )
+    with pytest.raises(ValueError, match="'power' compares with recordings"):
+        objective(None, shape=(1, T))
+    with pytest.raises(ValueError, match="size of the student's sample is open"):
+        objective(None)
+    with pytest.raises(ValueError, match="weights name"):
+        Objective(
+            WhiteNoise(0.0, 1.0), WhiteNoise(0.0, 1.0), {"kl": StepDivergence(KL())}, {"tv": 1.0}
+        )
+
+
+def test_clips_shorter_than_what_is_left_out_are_refused():
+    objective = Objective(
+        WhiteNoise(0.0, 1.0), WhiteNoise(0.0, 1.0), {"kl": StepDivergence(KL(), skip_samples=50)}
+    )
+    with pytest.raises(ValueError, match="50 samples and the first 50 are left out"):
+        objective(None, shape=(1, 50))
+
+
+def test_balance_gives_the_shares_asked_for():
+    balance = GradientBalance({"kl": 1.0, "magnitude": 0.5, "power": 2.0}, loudness_rate=0.0)
+    gradients = {
+        "kl": (torch.full((4,), 3.0),),
+        "magnitude": (torch.full((4,), 0.1),),
+        "power": (torch.ones(4),),
+    }
+    weights = balance(gradients, torch.tensor(0.5))
+    norms = {name: float(weights[name] * gradients[name][0].norm()) for name in weights}
+    assert norms["magnitude"] == pytest.approx(0.5 * norms["kl"], rel=1e-5)
+    assert norms["power"] == pytest.approx(2 * norms["kl"], rel=1e-5)
+    assert float(weights["kl"]) == 1
+
+
+def test_balance_pushes_while_the_student_is_quiet_and_yields_when_it_is_loud():
+    balance = GradientBalance({"kl": 1.0, "power": 1.0}, loudness_rate=0.1)
+    gradients = {"kl": (torch.ones(4),), "power": (torch.ones(4),)}
+    quiet = [float(balance(gradients, torch.tensor(0.3))["power"]) for _ in range(5)]
+    assert quiet == sorted(quiet)
+    assert quiet[-1] > 1.5
+    loud = [float(balance(gradients, torch.tensor(2.0))["power"]) for _ in range(5)]
+    assert loud == sorted(loud, reverse=True)
+    for _ in range(200):
+        last = balance(gradients, torch.tensor(1e-9))
+    assert float(last["power"]) == pytest.approx(16.0, rel=1e-5)
+    assert "push" in balance.state_dict()
+    assert "norms" in balance.state_dict()
+
+
+def test_a_term_without_gradient_keeps_every_weight_finite():
+    balance = GradientBalance({"kl": 1.0, "power": 1.0})
+    weights = balance({"kl": (torch.ones(3),), "power": (torch.zeros(3),)}, None)
+    assert all(torch.isfinite(w) for w in weights.values())
