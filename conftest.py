@@ -16,7 +16,8 @@ if os.environ.get("JAXTYPING_DISABLE", "0") in {"", "0"}:
 
 import torch
 
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+# The tests' tensors are small: a second thread costs more than it brings, and much more on a busy machine.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

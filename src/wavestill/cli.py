@@ -57,16 +57,19 @@ def run(arguments: Sequence[str]) -> int:
         complain(f"wavestill: {' '.join(str(error).split()) or type(error).__name__}")
         return 1
     except ModuleNotFoundError as error:
-        complain(f"wavestill: the package '{error.name}' is not installed: pip install 'wavestill[eval]'")
+        complain(
+            f"wavestill: the package '{error.name}' is not installed: pip install "
+            "'wavestill[eval]'"
+        )
         return 1
     return int(outcome.failed)
 
 
 def parser_for(chosen: str | None) -> ArgumentParser:
-    """The parser; only the chosen command's arguments are filled in, so that the others need not be imported."""
+    """The parser; only the chosen command is filled in, so the others need not be imported."""
     parser = ArgumentParser(
         prog="wavestill",
-        description="Distil slow autoregressive densities into samplers that run in one parallel pass.",
+        description="Distil slow autoregressive densities into samplers of one parallel pass.",
         formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"wavestill {__version__}")
@@ -81,11 +84,14 @@ def parser_for(chosen: str | None) -> ArgumentParser:
 
 def _fill(parser: ArgumentParser, function: Callable[..., Outcome]) -> None:
     """Arguments from the function's signature, their help from its docstring."""
-    help_of = {param.arg_name: param.description for param in docstring_parser.parse(function.__doc__ or "").params}
+    help_of = {
+        param.arg_name: param.description
+        for param in docstring_parser.parse(function.__doc__ or "").params
+    }
     parameters = inspect.signature(function).parameters.values()
     flags = [parameter for parameter in parameters if parameter.annotation is bool]
     inputs = [parameter for parameter in parameters if parameter.annotation == list[Path]]
-    # `SOURCES... -o OUT`, as elsewhere: a list of files leaves no place for another positional argument
+    # `INPUT... -o OUT`, as elsewhere: after a list of files no other positional argument can stand
     apart = [parameter.name for parameter in (*flags, *inputs)] + (["out"] if inputs else [])
     parser.add_function_arguments(function, as_positional=True, skip=set(apart))
     for parameter in inputs:
@@ -95,7 +101,9 @@ def _fill(parser: ArgumentParser, function: Callable[..., Outcome]) -> None:
         parser.add_argument(
             f"--{flag.name}", action=ActionYesNo, default=flag.default, help=help_of[flag.name]
         )
-    parser.add_argument("--json", type=Path | None, metavar="FILE", help="Write the command's figures there.")
+    parser.add_argument(
+        "--json", type=Path | None, metavar="FILE", help="Write the command's figures there."
+    )
 
 
 class HelpFormatter(DefaultHelpFormatter):

@@ -10,7 +10,7 @@ autoregressive one gives a sample together with the laws of its own steps (`rsam
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -168,5 +168,5 @@ def _torch_density(law: Callable[[Context], torch.distributions.Distribution]) -
 
     return _CallableDensity(
         lambda x, context=None: checked(context).log_prob(x),
-        lambda num, context=None: cast(Tensor, checked(context).sample((num,))),
+        lambda num, context=None: checked(context).sample((num,)),
     )

@@ -133,11 +133,15 @@ class KL(QuantileDivergence):
 
     .. math:: \log \frac{s_p}{s_q} + \frac{s_q^2 - s_p^2 + (\mu_q - \mu_p)^2}{2 s_p^2}
 
-    and by stratified quadrature otherwise. VARIANCE
+    and by stratified quadrature otherwise. Eight points for a logistic student
+    (off the best fit by a tenth of a scale in location, and of a nat in log-scale) and mixtures of
+    ten logistics have a variance, against eight iid draws, 4 times smaller in value, 35 times in
+    the gradient of the location and 6 times in that of the log-scale; 32 points against 32 draws,
+    10, 460 and 36 times (summed over 200 steps; tests/test_divergences.py measures it).
 
     References:
         | Parallel WaveNet (van den Oord et al., 2018), section 4, https://arxiv.org/abs/1711.10433
-        | ClariNet (Ping et al., 2018), section 3.2, https://arxiv.org/abs/1807.07281
+        | ClariNet (Ping et al., 2018), section 3, https://arxiv.org/abs/1807.07281
 
     Arguments:
         num_points: Points per step.
@@ -180,7 +184,7 @@ class TotalVariation(QuantileDivergence):
 
     References:
         | Fast Inference from Transformers via Speculative Decoding (Leviathan et al., 2023),
-          section 3.2, https://arxiv.org/abs/2211.17192
+          section 3, https://arxiv.org/abs/2211.17192
 
     Arguments:
         num_points: Points per step.

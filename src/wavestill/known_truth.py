@@ -71,15 +71,16 @@ class GaussianAR2:
 
 
 def learn_known_truth(
-    process: GaussianAR2 = GaussianAR2(0.95, 0.6, 0.1),  # noqa: B008  (frozen)
+    process: GaussianAR2 = GaussianAR2(0.95, 0.6, 0.1),
     *,
     teacher_steps: int = 500,
     student_steps: int = 700,
     seed: int = 0,
 ) -> dict[str, float | str]:
-    """Train a Gaussian teacher and a Gaussian-base student on the process, and hold both against the truth.
+    """Train a Gaussian teacher and student on the process, and hold both against the truth.
 
-    Under a minute on two cores. All figures are of held-out stretches, the first 200 samples of each left out.
+    Under a minute on two cores. All figures are of held-out stretches, the first 200 samples of
+    each left out.
 
     Arguments:
         process: The process.
@@ -88,15 +89,21 @@ def learn_known_truth(
         seed: Seed of data, weights and noise.
 
     Returns:
-        `entropy_rate_nats`; the negative log-likelihood of the same held-out data under the true law and the teacher,
-        `true_nll_nats_per_sample` and `teacher_nll_nats_per_sample`; and `student_kl_nats_per_sample`; beside them the
-        tolerances that the tests hold them to, and a `description`.
+        `entropy_rate_nats`; the negative log-likelihood of the same held-out data under the true
+        law and the teacher, `true_nll_nats_per_sample` and `teacher_nll_nats_per_sample`; and
+        `student_kl_nats_per_sample`; beside them the tolerances that the tests hold them to, and a
+        `description`.
     """
     generator = torch.Generator().manual_seed(seed)
     train, held_out = process.sample(64, 5000, generator), process.sample(32, 5000, generator)
     torch.manual_seed(seed)
     shape = WaveNetConfig(
-        layers=5, dilation_cycle=5, residual_channels=16, gate_channels=16, skip_channels=32, head="gaussian"
+        layers=5,
+        dilation_cycle=5,
+        residual_channels=16,
+        gate_channels=16,
+        skip_channels=32,
+        head="gaussian",
     )
     teacher, _ = fit(
         WaveNet(shape),
@@ -119,7 +126,9 @@ def learn_known_truth(
     )
     skip = 200
     with torch.no_grad():
-        true_nll = -process.conditionals(held_out)[:, skip - 2 :].log_prob(held_out[:, skip:]).mean()
+        true_nll = (
+            -process.conditionals(held_out)[:, skip - 2 :].log_prob(held_out[:, skip:]).mean()
+        )
         teacher_nll = -teacher.conditionals(held_out)[:, skip:].log_prob(held_out[:, skip:]).mean()
         draw = student.rsample(torch.randn(32, 5000, generator=generator))
         kl = KL()(draw.conditionals, teacher.conditionals(draw.x))[:, skip:].mean()

@@ -13,7 +13,9 @@ def describe_machine() -> dict[str, str | int | float]:
     """Processor, cores, memory, accelerator and versions: what a speed depends on."""
     machine: dict[str, str | int | float] = {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1,
         "torch_threads": torch.get_num_threads(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -36,18 +38,22 @@ def wavestill_version() -> str:
 
 
 def wavestill_commit() -> str:
-    """Commit of the checkout this package runs from, with `+changes` if it was changed; "unknown" outside of one."""
+    """Commit of the checkout this package runs from, `+changes` if changed; else "unknown"."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(here), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
 
     try:
         # an installed copy may lie inside somebody else's repository: only our own checkout counts
         if git("ls-files", Path(__file__).name) == "":
             return "unknown"
-        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+changes" if git("status", "--porcelain", "-uno") else ""
+        )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
 

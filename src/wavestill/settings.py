@@ -1,7 +1,7 @@
-"""Settings from plain values (YAML, JSON): dataclasses, every key and type checked, complaints by the key's full name.
+"""Settings from plain values (YAML, JSON): every key and type checked, complaints by full name.
 
-jsonargparse does this for the command line; for files its complaints run over several lines and do not always name the
-key, so a recipe's user would not know what to change.
+jsonargparse does this for the command line; for files its complaints run over several lines and do
+not always name the key, so a recipe's user would not know what to change.
 """
 
 import dataclasses
@@ -24,8 +24,8 @@ def read_settings(kind: type[Settings], values: Any, key: str = "") -> Settings:
         key: Where the mapping stands in a larger one, for messages.
 
     Raises:
-        ValueError: In one line, with the key's full name, if a key is unknown or missing, or a value has the wrong type
-            or is out of range.
+        ValueError: In one line, with the key's full name, if a key is unknown or missing, or a
+            value has the wrong type or is out of range.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"'{key or kind.__name__}' is {values!r} but must hold keys")
@@ -37,7 +37,9 @@ def read_settings(kind: type[Settings], values: Any, key: str = "") -> Settings:
             remedy = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(fields)}"
             raise ValueError(f"unknown key '{_join(key, name)}'; {remedy}")
     for name, field in fields.items():
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        required = (
+            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        )
         if required and name not in values:
             raise ValueError(f"the key '{_join(key, name)}' is missing")
     read = {name: _read(hints[name], value, _join(key, name)) for name, value in values.items()}
@@ -50,7 +52,10 @@ def read_settings(kind: type[Settings], values: Any, key: str = "") -> Settings:
 def plain_settings(value: Any) -> Any:  # noqa: ANN401  (any tree of settings)
     """The plain values that `read_settings` reads back."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain_settings(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            field.name: plain_settings(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+        }
     if isinstance(value, dict):
         return {key: plain_settings(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -76,7 +81,10 @@ def _read(kind: Any, value: Any, key: str) -> Any:  # noqa: ANN401
         items = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
         if len(items) != len(value):
             raise ValueError(f"'{key}' has {len(value)} values but takes {len(items)}")
-        return tuple(_read(item, v, f"{key}[{i}]") for i, (item, v) in enumerate(zip(items, value, strict=True)))
+        return tuple(
+            _read(item, v, f"{key}[{i}]")
+            for i, (item, v) in enumerate(zip(items, value, strict=True))
+        )
     if origin is dict and isinstance(value, Mapping):
         return {str(name): _read(inner[1], item, _join(key, name)) for name, item in value.items()}
     if kind is Path and isinstance(value, str | Path):
@@ -92,7 +100,13 @@ def _read(kind: Any, value: Any, key: str) -> Any:  # noqa: ANN401
 
 
 def _name(kind: Any) -> str:  # noqa: ANN401
-    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", Path: "a path"}
+    names = {
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        bool: "true or false",
+        Path: "a path",
+    }
     if kind in names:
         return names[kind]
     return {tuple: "a list", dict: "a mapping"}.get(get_origin(kind), str(kind))

@@ -23,7 +23,9 @@ Sampler = Literal["student", "cached", "naive"]
 
 FRAME_SUFFIXES = (".npy", ".npz")
 
-_CHUNK_SAMPLES = 16384  # bounds the memory of long recordings; large enough that chunks cost nothing extra
+_CHUNK_SAMPLES = (
+    16384  # bounds the memory of long recordings; large enough that chunks cost nothing extra
+)
 
 
 class Copied(NamedTuple):
@@ -77,27 +79,35 @@ def synthesise(
     Arguments:
         voice: Teacher, student or both.
         frames: Features made by the voice's own spec, `(F, C)`.
-        sampler: `student`: one parallel pass; `cached`: the teacher step by step, exact; `naive`: the same draw by the
-            textbook way.
-        seed: Of the noise; the same seed gives the same sound, and `cached` and `naive` the same draw.
-        temperature: Factor on the noise; 1 draws from the model itself, less trades hiss for dullness.
+        sampler: `student`: one parallel pass; `cached`: the teacher step by step, exact; `naive`:
+            the same draw by the textbook way.
+        seed: Of the noise; the same seed gives the same sound, and `cached` and `naive` the same
+            draw.
+        temperature: Factor on the noise; 1 draws from the model itself, less trades hiss for
+            dullness.
         speaker: Name of one of the voice's speakers.
         progress: Called with the samples done and their total.
 
     Raises:
-        ValueError: If the voice lacks the model or speaker asked for, or frames or temperature are not usable.
+        ValueError: If the voice lacks the model or speaker asked for, or frames or temperature are
+            not usable.
     """
     if not (np.isfinite(temperature) and temperature >= 0):
         raise ValueError(f"'temperature' is {temperature}; it must be 0 or more")
     if frames.ndim != 2 or frames.shape[1] != voice.spec.num_features or len(frames) == 0:
         raise ValueError(
-            f"the frames have shape {frames.shape} but this voice takes (frames, {voice.spec.num_features})"
+            f"the frames have shape {frames.shape} but this voice takes (frames, "
+            f"{voice.spec.num_features})"
         )
     if not np.isfinite(frames).all():
-        raise ValueError(f"{np.sum(~np.isfinite(frames)):,} of {frames.size:,} values of the frames are not finite")
+        raise ValueError(
+            f"{np.sum(~np.isfinite(frames)):,} of {frames.size:,} values of the frames are not "
+            "finite"
+        )
     number = voice.speaker_number(speaker)
     context = Conditioning(
-        torch.from_numpy(np.array(frames, np.float32))[None], None if number is None else torch.tensor([number])
+        torch.from_numpy(np.array(frames, np.float32))[None],
+        None if number is None else torch.tensor([number]),
     )
     model = voice.require_student() if sampler == "student" else voice.require_teacher()
     num_samples = len(frames) * voice.spec.hop_samples
@@ -107,12 +117,20 @@ def synthesise(
         x = _stream(model, noise, context, progress)
     else:
         draw = cached if sampler == "cached" else naive
-        x = draw(model, noise, context, progress=None if progress is None else lambda t: progress(t, num_samples))
+        x = draw(
+            model,
+            noise,
+            context,
+            progress=None if progress is None else lambda t: progress(t, num_samples),
+        )
     return x[0].numpy()
 
 
 def _stream(
-    student: IAFWaveNet, noise: Tensor, context: Conditioning, progress: Callable[[int, int], None] | None
+    student: IAFWaveNet,
+    noise: Tensor,
+    context: Conditioning,
+    progress: Callable[[int, int], None] | None,
 ) -> Tensor:
     """The student's sample, chunk by chunk: the same as in one pass."""
     pieces, state, done = [], None, 0
@@ -145,7 +163,9 @@ def frames_of_recording(path: Path, voice: Voice) -> Copied:
         raise SoundError(path, f"silent: its RMS is {rms_dbfs(wave):.1f} dBFS")
     gain_db = find_level(wave, voice.level_dbfs).gain_db
     levels = quantise(wave * np.float32(10 ** (gain_db / 20)), key=path.stem, seed=0)
-    return Copied(extract(levels.astype(np.float32) / np.float32(32768), spec), gain_db, tuple(notes))
+    return Copied(
+        extract(levels.astype(np.float32) / np.float32(32768), spec), gain_db, tuple(notes)
+    )
 
 
 def synth(
@@ -161,15 +181,16 @@ def synth(
 ) -> SynthesisReport:
     """Write the sound of recordings (copy-synthesis) or of saved frames.
 
-    A recording is resampled to the voice's rate and raised to the level it was trained at, its frames are taken, and
-    the sound drawn from them is brought back to the recording's own level. Frames (.npy, .npz) sound as loud as the
-    voice's recordings were when it was trained. An input that cannot be used is named in the report; the others are
-    still made.
+    A recording is resampled to the voice's rate and raised to the level it was trained at, its
+    frames are taken, and the sound drawn from them is brought back to the recording's own level.
+    Frames (.npy, .npz) sound as loud as the voice's recordings were when it was trained. An input
+    that cannot be used is named in the report; the others are still made.
 
     Arguments:
         model: Folder of a voice.
         inputs: Recordings (.wav, .flac, .ogg, .mp3) or frames (.npy, .npz).
-        out: A .wav or .flac file for one input; otherwise a folder, where each input gets a .wav of its name.
+        out: A .wav or .flac file for one input; otherwise a folder, where each input gets a .wav
+            of its name.
         sampler: As for `synthesise`.
         seed: As for `synthesise`; every input is drawn from the same seed.
         temperature: As for `synthesise`.
@@ -200,7 +221,9 @@ def synth(
                 progress=None if progress is None else _named(progress, str(source)),
             )
             target.parent.mkdir(parents=True, exist_ok=True)
-            num_clipped = write_sound(target, x * 10 ** (-copied.gain_db / 20), voice.spec.sample_rate)
+            num_clipped = write_sound(
+                target, x * 10 ** (-copied.gain_db / 20), voice.spec.sample_rate
+            )
         except (ValueError, OSError) as error:
             report.failed[str(source)] = str(error).removeprefix(f"{source}: ")
             continue
@@ -222,7 +245,8 @@ def _targets(inputs: list[Path], out: Path) -> dict[Path, Path]:
     """The output file of each input.
 
     Raises:
-        ValueError: If a file is asked for and there are several inputs, or two outputs would be one file.
+        ValueError: If a file is asked for and there are several inputs, or two outputs would be
+            one file.
     """
     is_file = out.suffix.lower() in WRITE_SUFFIXES and not out.is_dir()
     if not inputs:
@@ -237,6 +261,9 @@ def _targets(inputs: list[Path], out: Path) -> dict[Path, Path]:
         if target.resolve() == source.resolve():
             raise ValueError(f"'{target}' would overwrite its own input; give another output")
         if target in taken:
-            raise ValueError(f"'{taken[target]}' and '{source}' would both become '{target}'; give them other names")
+            raise ValueError(
+                f"'{taken[target]}' and '{source}' would both become '{target}'; give them other "
+                "names"
+            )
         taken[target] = source
     return targets

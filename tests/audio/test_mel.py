@@ -65,7 +65,11 @@ def test_gradient_is_finite_even_in_silence_and_right_elsewhere(voice):
     assert silence.grad is not None
     assert silence.grad.isfinite().all()
     x = torch.from_numpy(voice(0.01, 8000)).double()[None].requires_grad_()
-    assert torch.autograd.gradcheck(mel, (x,))
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+    (gradient,) = torch.autograd.grad(mel(x).sum(), x)
+    step = 1e-6 * direction
+    slope = (mel(x + step).sum() - mel(x - step).sum()) / 2e-6
+    torch.testing.assert_close((gradient * direction).sum(), slope, rtol=1e-6, atol=0)
 
 
 def test_buffers_stay_out_of_the_checkpoint():

@@ -341,9 +341,16 @@ KATHLEEN = Path("/work/shared/data/kathleen_24k")
 
 @pytest.mark.slow
 @pytest.mark.skipif(not KATHLEEN.is_dir(), reason="the development corpus is not here")
-def test_the_development_corpus(tmp_path):
-    report = prepare(KATHLEEN, tmp_path / "out", preset="wavestill_16k", pitch=True)
-    assert report.num_clips == {"train": 1489, "valid": 71, "test": 60}
+def test_held_out_clips_of_the_development_corpus(tmp_path):
+    header, *rows = (KATHLEEN / "metadata.psv").read_text().splitlines()
+    rows = [row for row in rows if row.split("|")[1] != "train"]
+    (tmp_path / "in" / "flac").mkdir(parents=True)
+    (tmp_path / "in" / "metadata.psv").write_text("\n".join([header, *rows]))
+    for row in rows:
+        name = f"flac/{row.split('|')[0]}.flac"
+        (tmp_path / "in" / name).symlink_to(KATHLEEN / name)
+    report = prepare(tmp_path / "in", tmp_path / "out", preset="wavestill_16k", pitch=True)
+    assert report.num_clips == {"train": 0, "valid": 71, "test": 60}
     assert report.skipped == []
     assert report.moved_to_train == []
     frames = Corpus(tmp_path / "out").split("valid").frames

@@ -35,6 +35,8 @@ def corpus(tmp_path_factory) -> Corpus:
     folder = tmp_path_factory.mktemp("evaluation")
     (folder / "source").mkdir()
     for i in range(24):
-        soundfile.write(folder / "source" / f"{i:02}.wav", voice_like(0.5 + 0.01 * i, seed=i), 8000)
+        soundfile.write(
+            folder / "source" / f"{i:02}.wav", voice_like(0.5 + 0.01 * i, seed=i), 8000
+        )
     prepare(folder / "source", folder / "corpus", spec=SPEC)
     return Corpus(folder / "corpus")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from wavestill.density import Conditioning
 from wavestill.evaluation import evaluate
 from wavestill.evaluation import metrics as metrics_module
 from wavestill.evaluation.inputs import context_for
@@ -13,11 +14,15 @@ from wavestill.evaluation.speed import measure_speed
 from wavestill.models import IAFWaveNet, IAFWaveNetConfig, WaveNet, WaveNetConfig
 from wavestill.nn.conditioning import ConditioningConfig
 from wavestill.publish import Voice
+from wavestill.sampling import cached, standard_noise
 
 from .conftest import SPEC
 
 CONDITIONING = ConditioningConfig(
-    num_features=SPEC.num_features, hop_samples=SPEC.hop_samples, sample_rate=SPEC.sample_rate, channels=4
+    num_features=SPEC.num_features,
+    hop_samples=SPEC.hop_samples,
+    sample_rate=SPEC.sample_rate,
+    channels=4,
 )
 SHORT = {"num_clips": 2, "max_seconds": 0.5, "num_points": 4}
 
@@ -42,8 +47,22 @@ def voice(corpus):
     return Voice(SPEC, teacher, student)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick():
+    """Thousands of steps take too long under type checks, and `tests/sampling` has them: their
+    result is replaced."""
+
+    def coloured_noise(model, noise, context, progress):
+        progress(noise.shape[1])
+        return 0.02 * noise.cumsum(1) / (1 + torch.arange(noise.shape[1])).sqrt()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wavestill.evaluation.measurement.cached", coloured_noise)
+        yield
+
+
 @pytest.fixture(scope="module")
-def evaluation(voice, corpus):
+def evaluation(voice, corpus, quick):
     return evaluate(voice, corpus, split="train", **SHORT)
 
 
@@ -51,7 +70,11 @@ def figures(tree, path=""):
     """All leaves of nested dicts by their path."""
     if not isinstance(tree, dict):
         return {path: tree}
-    return {name: leaf for key, value in tree.items() for name, leaf in figures(value, f"{path}/{key}").items()}
+    return {
+        name: leaf
+        for key, value in tree.items()
+        for name, leaf in figures(value, f"{path}/{key}").items()
+    }
 
 
 def test_results_have_the_keys_of_the_design_and_only_finite_numbers(evaluation):
@@ -61,7 +84,10 @@ def test_results_have_the_keys_of_the_design_and_only_finite_numbers(evaluation)
     expected = [
         "/teacher/nll_nats_per_sample",
         "/teacher/parameters",
-        *(f"/student/{name}" for name in ("kl_nats_per_sample", "tv_per_step", "std_over_data", "parameters")),
+        *(
+            f"/student/{name}"
+            for name in ("kl_nats_per_sample", "tv_per_step", "std_over_data", "parameters")
+        ),
         *(f"/speed/{sampler}/samples_per_second" for sampler in ("naive", "cached", "student")),
         *(
             f"/quality/{system}/{name}"
@@ -87,8 +113,27 @@ def test_all_systems_copy_the_same_clips(evaluation, corpus):
         assert {(len(x), x.dtype.name) for x in clip.sounds.values()} == {(4000, "float32")}
 
 
+def test_the_teachers_copy_is_sampled_step_by_step_from_its_frames(voice, corpus, monkeypatch):
+    monkeypatch.setattr("wavestill.evaluation.measurement.cached", cached)
+    settings = {
+        "split": "train",
+        "num_clips": 2,
+        "max_seconds": 0.02,
+        "num_points": 4,
+        "with_speed": False,
+    }
+    copies = [clip.sounds["teacher"] for clip in evaluate(voice, corpus, **settings).clips]
+    ends = [corpus.split("train")[i] for i in (0, -1)]
+    frames = torch.stack([torch.from_numpy(clip.frames[:2]) for clip in ends])
+    noise = standard_noise("normal", (2, 160), generator=torch.Generator().manual_seed(0))
+    assert np.array_equal(copies, cached(voice.teacher, noise, Conditioning(frames)))
+
+
 def test_a_seed_gives_the_same_figures_again(evaluation, voice, corpus):
-    again, other = (evaluate(voice, corpus, split="train", with_speed=False, seed=seed, **SHORT) for seed in (0, 1))
+    again, other = (
+        evaluate(voice, corpus, split="train", with_speed=False, seed=seed, **SHORT)
+        for seed in (0, 1)
+    )
     assert "speed" not in again.results
     for part in ("teacher", "student", "quality"):
         assert again.results[part] == evaluation.results[part]
@@ -96,11 +141,15 @@ def test_a_seed_gives_the_same_figures_again(evaluation, voice, corpus):
 
 
 def test_a_voice_may_be_half_there(voice, corpus):
-    teacher_only = evaluate(dataclasses.replace(voice, student=None), corpus, split="train", **SHORT).results
+    teacher_only = evaluate(
+        dataclasses.replace(voice, student=None), corpus, split="train", **SHORT
+    ).results
     assert "student" not in teacher_only
     assert set(teacher_only["quality"]) == {"teacher", "griffin_lim"}
     assert set(teacher_only["speed"]) == {"naive", "cached"}
-    student_only = evaluate(dataclasses.replace(voice, teacher=None), corpus, split="train", **SHORT).results
+    student_only = evaluate(
+        dataclasses.replace(voice, teacher=None), corpus, split="train", **SHORT
+    ).results
     assert "teacher" not in student_only
     assert set(student_only["speed"]) == {"student"}
     assert "std_over_data" in student_only["student"]
@@ -118,27 +167,37 @@ def broken(fault):
     return Broken(IAFWaveNetConfig((2,), channels=4, conditioning=CONDITIONING))
 
 
-@pytest.mark.parametrize("fault", [torch.zeros_like, lambda x: x * torch.nan], ids=["silent", "not finite"])
+@pytest.mark.parametrize(
+    "fault", [torch.zeros_like, lambda x: x * torch.nan], ids=["silent", "not finite"]
+)
 def test_a_broken_student_is_reported_and_breaks_nothing(voice, corpus, fault):
     spoilt = dataclasses.replace(voice, student=broken(fault))
     results = evaluate(spoilt, corpus, split="train", with_speed=False, **SHORT).results
     json.dumps(results, allow_nan=False)
     assert "pesq" not in results["quality"]["student"]
-    assert any(note.startswith("student: pesq has no value on 2 of 2 clips") for note in results["notes"])
+    assert any(
+        note.startswith("student: pesq has no value on 2 of 2 clips") for note in results["notes"]
+    )
     assert "pesq" in results["quality"]["teacher"]
 
 
 def test_clips_of_one_frame_have_likelihoods_and_notes(voice, corpus):
-    results = evaluate(voice, corpus, split="train", num_clips=1, max_seconds=0.001, num_points=4).results
+    results = evaluate(
+        voice, corpus, split="train", num_clips=1, max_seconds=0.001, num_points=4
+    ).results
     json.dumps(results, allow_nan=False)
     assert results["data"]["seconds"] == SPEC.hop_samples / SPEC.sample_rate
     assert "nll_nats_per_sample" in results["teacher"]
-    assert "nll_nats_per_sample_standard_error" not in results["teacher"]  # there is none over one clip
+    assert (
+        "nll_nats_per_sample_standard_error" not in results["teacher"]
+    )  # there is none over one clip
     assert results["quality"] == {"teacher": {}, "student": {}, "griffin_lim": {}}
 
 
 def test_a_missing_library_costs_one_key_and_one_line(voice, corpus, monkeypatch):
-    monkeypatch.setattr("wavestill.evaluation.evaluate.missing_libraries", lambda: {"pesq": "pesq"})
+    monkeypatch.setattr(
+        "wavestill.evaluation.measurement.missing_libraries", lambda: {"pesq": "pesq"}
+    )
     monkeypatch.setattr(metrics_module, "missing_libraries", lambda: {"pesq": "pesq"})
     results = evaluate(voice, corpus, split="train", with_speed=False, **SHORT).results
     assert not [path for path in figures(results["quality"]) if "pesq" in path]
@@ -165,7 +224,11 @@ def test_what_cannot_be_measured_is_refused_in_one_line(voice, corpus, change, s
 def test_progress_goes_from_nought_to_one_in_every_stage(voice, corpus):
     stages = {}
     evaluate(
-        voice, corpus, split="train", progress=lambda stage, share: stages.setdefault(stage, []).append(share), **SHORT
+        voice,
+        corpus,
+        split="train",
+        progress=lambda stage, share: stages.setdefault(stage, []).append(share),
+        **SHORT,
     )
     for shares in stages.values():
         assert shares == sorted(shares)
@@ -185,7 +248,9 @@ def test_unconditional_models_get_no_context():
     assert context_for(WaveNet(WaveNetConfig(2, 2, 4, 4, 4)), []) is None
 
 
-def test_naive_pays_for_the_whole_receptive_field_and_cached_for_one_sample(voice, corpus, monkeypatch):
+def test_naive_pays_for_the_whole_receptive_field_and_cached_for_one_sample(
+    voice, corpus, monkeypatch
+):
     lengths = {"naive": set(), "cached": set()}
     teacher, clip = voice.teacher, corpus.split("train")[0]
     conditionals, advance = teacher.conditionals, teacher.advance
@@ -203,7 +268,12 @@ def test_naive_pays_for_the_whole_receptive_field_and_cached_for_one_sample(voic
     speeds = measure_speed(teacher, voice.student, clip, SPEC, repeats=3, seconds_per_run=0.01)
     assert lengths == {"naive": {teacher.receptive_field + 1}, "cached": {0, 1}}
     for speed in speeds.values():
-        assert 0 < speed["samples_per_second_min"] <= speed["samples_per_second"] <= speed["samples_per_second_max"]
+        assert (
+            0
+            < speed["samples_per_second_min"]
+            <= speed["samples_per_second"]
+            <= speed["samples_per_second_max"]
+        )
         assert speed["times_real_time"] == speed["samples_per_second"] / SPEC.sample_rate
     assert speeds["student"]["num_samples"] == len(clip.wave)
 
@@ -213,4 +283,9 @@ def test_speed_needs_no_clip_longer_than_the_receptive_field(voice, corpus):
     short = clip._replace(wave=clip.wave[:80], frames=clip.frames[:1])
     deep = WaveNet(WaveNetConfig(7, 7, 4, 4, 4, conditioning=CONDITIONING))
     assert deep.receptive_field > 80
-    assert measure_speed(deep, None, short, SPEC, repeats=1, seconds_per_run=0.01)["naive"]["samples_per_second"] > 0
+    assert (
+        measure_speed(deep, None, short, SPEC, repeats=1, seconds_per_run=0.01)["naive"][
+            "samples_per_second"
+        ]
+        > 0
+    )

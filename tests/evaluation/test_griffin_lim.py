@@ -6,7 +6,9 @@ from wavestill.evaluation.griffin_lim import griffin_lim
 from wavestill.evaluation.metrics import mel_distance_db
 
 
-@pytest.mark.parametrize("changes", [{}, {"log": "log10"}, {"pitch": True}, {"win_samples": 200}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"log": "log10"}, {"pitch": True}, {"win_samples": 200}], ids=str
+)
 def test_it_returns_to_the_frames_it_was_given(wave, spec, changes):
     spec = type(spec)(**{**spec.to_dict(), **changes})
     wave = wave[: len(wave) // spec.hop_samples * spec.hop_samples]
@@ -20,7 +22,9 @@ def test_it_returns_to_the_frames_it_was_given(wave, spec, changes):
 
 def test_the_seed_decides(wave, spec):
     frames = extract(wave, spec)
-    first, again, other = (griffin_lim(frames, spec, iterations=2, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (
+        griffin_lim(frames, spec, iterations=2, seed=seed) for seed in (0, 0, 1)
+    )
     assert np.array_equal(first, again)
     assert not np.allclose(first, other)
 

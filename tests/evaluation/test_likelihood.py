@@ -11,7 +11,10 @@ GRID = torch.arange(-(2**15), 2**15, dtype=torch.float64) / 2**15
 
 
 def loc_scale(law, loc, scale):
-    return law(torch.tensor([loc], dtype=torch.float64), torch.tensor([math.log(scale)], dtype=torch.float64))
+    return law(
+        torch.tensor([loc], dtype=torch.float64),
+        torch.tensor([math.log(scale)], dtype=torch.float64),
+    )
 
 
 LAWS = {
@@ -66,7 +69,13 @@ def near(teacher, student, base, num_samples=6000):
     noise = torch.zeros(1, num_samples, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
     return closeness(
-        Independent(teacher, base), Independent(student, base), noise, None, None, generator, floor_steps=10
+        Independent(teacher, base),
+        Independent(student, base),
+        noise,
+        None,
+        None,
+        generator,
+        floor_steps=10,
     )
 
 
@@ -78,7 +87,8 @@ def test_kl_and_tv_of_two_gaussians_are_the_closed_forms():
 
 
 def test_a_logistic_student_stays_above_its_floor():
-    """REFERENCE: no logistic step comes closer to a Gaussian than half of log(2 pi^3 e / 3), less 2."""
+    """REFERENCE: no logistic step comes closer to a Gaussian than half of log(2 pi^3 e / 3), less
+    2."""
     best = 0.5 * math.log(2 * math.pi**3 * math.e / 3) - 2
     found = near(loc_scale(Normal, 0.0, 0.1), loc_scale(Logistic, 0.0, 0.09), "logistic")
     assert found.kl_floor_nats == pytest.approx(best, abs=1e-3)
@@ -87,17 +97,23 @@ def test_a_logistic_student_stays_above_its_floor():
 
 def test_a_student_without_its_teacher_is_only_drawn():
     student = Independent(loc_scale(Normal, 0.2, 0.1), "normal")
-    found = closeness(None, student, torch.zeros(1, 7, dtype=torch.float64), None, None, torch.Generator())
+    found = closeness(
+        None, student, torch.zeros(1, 7, dtype=torch.float64), None, None, torch.Generator()
+    )
     assert found.x.tolist() == [0.2] * 7
     assert (found.kl_nats, found.tv, found.kl_floor_nats) == (None, None, None)
 
 
 def test_the_teachers_nats_on_data_of_its_own_are_its_entropy():
     law = loc_scale(Normal, 0.0, 0.02)
-    wave = 0.02 * torch.randn(1, 100_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    wave = 0.02 * torch.randn(
+        1, 100_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     expected = 0.5 * math.log(2 * math.pi * math.e * 0.02**2) + 15 * math.log(2)
     standard_error = math.sqrt(0.5 / wave.numel())
-    assert teacher_nats(Independent(law, "normal"), wave, None) == pytest.approx(expected, abs=4 * standard_error)
+    assert teacher_nats(Independent(law, "normal"), wave, None) == pytest.approx(
+        expected, abs=4 * standard_error
+    )
 
 
 def test_mixtures_have_finite_floors():

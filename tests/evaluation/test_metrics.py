@@ -41,20 +41,26 @@ def test_with_all_cepstra_mcd_is_the_log_spectral_distance_without_its_mean(wave
     other = noisy(wave, 0.02)
     difference = metrics._audible_db(wave, other, spec)
     expected = np.std(difference, axis=1).mean()
-    assert mcd_db(wave, other, spec, num_cepstra=spec.num_mels - 1) == pytest.approx(expected, rel=1e-9)
+    assert mcd_db(wave, other, spec, num_cepstra=spec.num_mels - 1) == pytest.approx(
+        expected, rel=1e-9
+    )
     assert 0 < mcd_db(wave, other, spec) < expected
 
 
 def test_an_octave_is_1200_cents(spec):
     t = np.arange(8000) / 8000
-    low, high = (sum(0.05 * np.sin(2 * np.pi * f * k * t) for k in range(1, 6)) for f in (110, 220))
+    low, high = (
+        sum(0.05 * np.sin(2 * np.pi * f * k * t) for k in range(1, 6)) for f in (110, 220)
+    )
     assert metrics.f0_rmse_cents(low, high, spec) == pytest.approx(1200, abs=5)
 
 
 def test_both_logarithms_give_the_same_decibels(wave, spec):
     decimal = type(spec)(**{**spec.to_dict(), "log": "log10"})
     other = noisy(wave, 0.01)
-    assert mel_distance_db(wave, other, decimal) == pytest.approx(mel_distance_db(wave, other, spec), rel=1e-9)
+    assert mel_distance_db(wave, other, decimal) == pytest.approx(
+        mel_distance_db(wave, other, spec), rel=1e-9
+    )
 
 
 BROKEN = {
@@ -70,7 +76,15 @@ BROKEN = {
 @pytest.mark.parametrize("broken", BROKEN)
 def test_broken_copies_give_finite_figures_or_reasons(broken, rate, spec):
     wave = voice_like(1.6, seed=2, rate=rate)
-    spec = type(spec)(**{**spec.to_dict(), "sample_rate": rate, "hop_samples": rate // 100 // 2 * 2, "n_fft": 512, "win_samples": 512})
+    spec = type(spec)(
+        **{
+            **spec.to_dict(),
+            "sample_rate": rate,
+            "hop_samples": rate // 100 // 2 * 2,
+            "n_fft": 512,
+            "win_samples": 512,
+        }
+    )
     values, reasons = compare(wave, BROKEN[broken](wave).astype(np.float32), spec)
     assert all(np.isfinite(value) for value in values.values())
     assert values.keys() | reasons.keys() == compare(wave, wave, spec)[0].keys()
@@ -95,7 +109,11 @@ def test_pesq_says_in_words_why_it_has_no_value(wave):
 
 def test_metrics_without_their_library_are_left_out(wave, spec, monkeypatch):
     find_spec = metrics.importlib.util.find_spec
-    monkeypatch.setattr(metrics.importlib.util, "find_spec", lambda name: None if name == "pesq" else find_spec(name))
+    monkeypatch.setattr(
+        metrics.importlib.util,
+        "find_spec",
+        lambda name: None if name == "pesq" else find_spec(name),
+    )
     values, reasons = compare(wave, wave, spec)
     assert metrics.missing_libraries() == {"pesq": "pesq"}
     assert "pesq" not in values.keys() | reasons.keys()

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from wavestill.evaluation import ClipSounds, pages, pictures, write_report
-from wavestill.evaluation.pages import figure
+from wavestill.evaluation import ClipSounds, curves, pictures, tables, write_report
+from wavestill.evaluation.figures import figure
 
 from .conftest import voice_like
 
@@ -16,7 +16,13 @@ RESULTS = {
     "machine": {"processor": "abacus", "cores": 2, "torch_threads": 2},
     "version": "0.1.0",
     "commit": "0123456789ab",
-    "data": {"split": "test", "num_clips": 2, "seconds": 3.2, "sample_rate_hz": 8000, "harmonicity": 0.8},
+    "data": {
+        "split": "test",
+        "num_clips": 2,
+        "seconds": 3.2,
+        "sample_rate_hz": 8000,
+        "harmonicity": 0.8,
+    },
     "teacher": {"nll_nats_per_sample": 6.2314, "nll_nats_per_sample_standard_error": 0.043},
     "student": {
         "kl_nats_per_sample": 0.1934,
@@ -49,7 +55,12 @@ RESULTS = {
 
 def clip(name="one", text="a <script>alert(1)</script> & b", seconds=0.5):
     wave = voice_like(seconds, seed=3)
-    sounds = {"recording": wave, "teacher": 0.5 * wave, "student": 0 * wave, "griffin_lim": 30 * wave}
+    sounds = {
+        "recording": wave,
+        "teacher": 0.5 * wave,
+        "student": 0 * wave,
+        "griffin_lim": 30 * wave,
+    }
     return ClipSounds(name, text, sounds)
 
 
@@ -85,22 +96,33 @@ class Page(HTMLParser):
 @pytest.fixture
 def run_metrics(tmp_path):
     for run, column in (("teacher", "nats"), ("student", "kl_nats")):
-        rows = [f"{step},{3 / (1 + step)},{'' if step % 2 else 4 / (1 + step)}" for step in range(10)]
-        (tmp_path / f"{run}.csv").write_text(f"step,{column},valid_{column}\n" + "\n".join([*rows, "10,nan,"]))
+        rows = [
+            f"{step},{3 / (1 + step)},{'' if step % 2 else 4 / (1 + step)}" for step in range(10)
+        ]
+        (tmp_path / f"{run}.csv").write_text(
+            f"step,{column},valid_{column}\n" + "\n".join([*rows, "10,nan,"])
+        )
     return {run: tmp_path / f"{run}.csv" for run in ("teacher", "student")}
 
 
 @pytest.fixture
 def html(tmp_path, run_metrics):
     path = tmp_path / "new" / "report.html"
-    write_report(path, RESULTS, [clip()], 8000, metrics=run_metrics, commands=["wavestill demo --out 'a&b'"])
+    write_report(
+        path, RESULTS, [clip()], 8000, metrics=run_metrics, commands=["wavestill demo --out 'a&b'"]
+    )
     return path.read_text(encoding="utf-8")
 
 
 def test_nothing_is_fetched(html):
     page = Page(html)
     assert page.open == []
-    addresses = [attributes[name] for _, attributes in page.tags for name in ("src", "href") if name in attributes]
+    addresses = [
+        attributes[name]
+        for _, attributes in page.tags
+        for name in ("src", "href")
+        if name in attributes
+    ]
     assert addresses
     assert all(address.startswith(("data:", "#")) for address in addresses)
     assert not re.search(r"https?://|url\(|@import", html)
@@ -115,7 +137,11 @@ def test_everything_has_a_name_for_those_who_do_not_see_it(html):
     assert len({attributes["aria-label"] for attributes in named}) == 8
     assert all("aria-label" in svg or svg.get("aria-hidden") == "true" for svg in page.all("svg"))
     targets = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
-    assert {attributes["aria-labelledby"] for _, attributes in page.tags if "aria-labelledby" in attributes} <= targets
+    assert {
+        attributes["aria-labelledby"]
+        for _, attributes in page.tags
+        if "aria-labelledby" in attributes
+    } <= targets
     assert "prefers-color-scheme: dark" in html
 
 
@@ -155,7 +181,9 @@ def test_known_truth_says_what_is_within_and_what_is_beyond(html):
 
 @pytest.mark.parametrize("left_out", [*RESULTS, "everything"])
 def test_any_part_may_be_missing(tmp_path, left_out):
-    results = {} if left_out == "everything" else {k: v for k, v in RESULTS.items() if k != left_out}
+    results = (
+        {} if left_out == "everything" else {k: v for k, v in RESULTS.items() if k != left_out}
+    )
     write_report(tmp_path / "report.html", results)
     assert Page((tmp_path / "report.html").read_text(encoding="utf-8")).open == []
 
@@ -170,23 +198,27 @@ def test_a_page_does_not_grow_without_bound(tmp_path, monkeypatch):
 
 
 def test_curves_leave_out_what_is_empty_or_not_finite(run_metrics):
-    curves = pages.read_curves(run_metrics["teacher"])
-    assert set(curves) == {"nats", "valid_nats"}
-    assert curves["valid_nats"][0].tolist() == [0, 2, 4, 6, 8]
-    assert len(curves["nats"][0]) == 10
+    found = curves.read_curves(run_metrics["teacher"])
+    assert set(found) == {"nats", "valid_nats"}
+    assert found["valid_nats"][0].tolist() == [0, 2, 4, 6, 8]
+    assert len(found["nats"][0]) == 10
 
 
 def test_the_best_of_a_column_is_the_nearest_to_its_aim():
-    quality = pages.tables(RESULTS)["quality"]
+    quality = tables.quality_table(RESULTS)
     best = {
         column.key: [row["system"] for row in quality["rows"] if row["cells"][i]["best"]]
         for i, column in enumerate(quality["columns"])
     }
-    assert best == {"mcd_db": ["griffin_lim"], "pesq": ["griffin_lim"], "harmonicity": ["griffin_lim"]}
+    assert best == {
+        "mcd_db": ["griffin_lim"],
+        "pesq": ["griffin_lim"],
+        "harmonicity": ["griffin_lim"],
+    }
 
 
 def test_speeds_are_compared_with_the_slowest_way():
-    rows = pages.tables(RESULTS)["speed"]
+    rows = tables.speed_table(RESULTS["speed"])["rows"]
     assert [row["ratio"] for row in rows] == ["1", "28.5", "2,690"]
     assert [row["width"] for row in rows] == sorted(row["width"] for row in rows)
     assert all(0 < row["width"] < 100 for row in rows)
@@ -226,7 +258,13 @@ def test_a_louder_picture_is_brighter_under_the_same_limits():
     wave = voice_like(1.0, seed=0)
     top_db = float(pictures.spectrogram_db(wave, 8000).max())
     loud, quiet = (
-        np.asarray(Image.open(io.BytesIO(pictures.spectrogram_png(pictures.spectrogram_db(g * wave, 8000), top_db))).convert("L")).mean()
+        np.asarray(
+            Image.open(
+                io.BytesIO(
+                    pictures.spectrogram_png(pictures.spectrogram_db(g * wave, 8000), top_db)
+                )
+            ).convert("L")
+        ).mean()
         for g in (1.0, 0.1)
     )
     assert loud > quiet + 10

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from wavestill import audio, publish
 from wavestill.audio import Corpus
 from wavestill.commands.distill import distill_student
@@ -26,8 +28,10 @@ _TEACHER_SHARE = 0.55
 _LEAST_TRAINING_S = 20.0
 
 _ABOUT = (
-    "This is how far {minutes:.0f} minutes on this machine get, with a small voice at {rate:,} Hz: a check that everything "
-    "works, not what the method can do. More minutes (--minutes) and one's own recordings (--corpus) go further."
+    "This is how far {minutes:.0f} minutes on this machine get, with a small voice at {rate:,} "
+    "Hz: a check that everything "
+    "works, not what the method can do. More minutes (--minutes) and one's own recordings "
+    "(--corpus) go further."
 )
 
 
@@ -46,7 +50,7 @@ def demo(*, corpus: Path | None = None, out: Path = Path("demo"), minutes: float
     say(f"wavestill demo: everything in {minutes:g} min, into {out}/")
     say("")
     say("1. A process whose truth is known")
-    truth = learn_known_truth()
+    truth = _learn_known_truth()
     for line in _truth_lines(truth):
         say(f"   {line}")
 
@@ -83,6 +87,15 @@ def demo(*, corpus: Path | None = None, out: Path = Path("demo"), minutes: float
     return Outcome(results)
 
 
+def _learn_known_truth() -> dict[str, Any]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # networks this small only wait for a second thread
+    try:
+        return learn_known_truth()
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _require_free(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"'{out}' exists already; choose another folder (--out), or remove it")
@@ -94,8 +107,10 @@ def _truth_lines(truth: dict[str, Any]) -> list[str]:
         f"{truth['description']}; nats per sample:",
         f"entropy rate            {truth['entropy_rate_nats']:9.5f}   exact",
         f"true law, held out      {truth['true_nll_nats_per_sample']:9.5f}   exact on these data",
-        f"teacher, held out       {truth['teacher_nll_nats_per_sample']:9.5f}   {excess:+.5f} above the true law",
-        f"KL(student || teacher)  {truth['student_kl_nats_per_sample']:9.5f}   0 for a perfect student",
+        f"teacher, held out       {truth['teacher_nll_nats_per_sample']:9.5f}   {excess:+.5f} "
+        "above the true law",
+        f"KL(student || teacher)  {truth['student_kl_nats_per_sample']:9.5f}   0 for a perfect "
+        "student",
     ]
 
 

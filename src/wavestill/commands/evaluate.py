@@ -25,12 +25,13 @@ def evaluate(
     speed: bool = True,
     seed: int = 0,
 ) -> Outcome:
-    """Measure a voice on held-out recordings: nats, KL, spectral and perceptual metrics, speed; write a report.
+    """Measure a voice on held-out recordings (nats, KL, metrics, speed) and write a report.
 
     Arguments:
         model: Folder of a voice; its card gets the figures.
         corpus: A corpus that 'wavestill prepare' made with the voice's mel spec.
-        out: Folder for results.json and report.html; evaluation/ beside the voice if it is not given.
+        out: Folder for results.json and report.html; evaluation/ beside the voice if it is not
+            given.
         split: Which clips: train, valid or test.
         num_clips: How many clips, spread evenly over the split.
         max_seconds: Seconds of each clip that are used; the teacher draws them step by step.
@@ -49,7 +50,9 @@ def evaluate(
         max_seconds=max_seconds,
         speed=speed,
         seed=seed,
-        metrics={part: model.resolve().parent / part / "metrics.csv" for part in ("teacher", "student")},
+        metrics={
+            part: model.resolve().parent / part / "metrics.csv" for part in ("teacher", "student")
+        },
         commands=[command],
         title=model.resolve().parent.name,
     )
@@ -127,15 +130,22 @@ def headlines(results: dict[str, Any]) -> list[str]:
     """The figures one wants to see first, with their standard errors over clips."""
     lines = []
     if "teacher" in results:
-        lines.append(f"teacher: {_with_error(results['teacher'], 'nll_nats_per_sample')} nats per sample")
+        lines.append(
+            f"teacher: {_with_error(results['teacher'], 'nll_nats_per_sample')} nats per sample"
+        )
     student = results.get("student", {})
     if "kl_nats_per_sample" in student:
         lines.append(
-            f"student: KL to the teacher {_with_error(student, 'kl_nats_per_sample')} nats per sample, "
+            f"student: KL to the teacher {_with_error(student, 'kl_nats_per_sample')} nats per "
+            "sample, "
             f"TV {_with_error(student, 'tv_per_step')} per step"
         )
     for system, quality in results.get("quality", {}).items():
-        known = [("mel_distance_db", "mel distance {} dB"), ("pesq", "PESQ {}"), ("stoi", "STOI {}")]
+        known = [
+            ("mel_distance_db", "mel distance {} dB"),
+            ("pesq", "PESQ {}"),
+            ("stoi", "STOI {}"),
+        ]
         parts = [text.format(_with_error(quality, key)) for key, text in known if key in quality]
         lines.append(f"{system.replace('_', '-')}: {', '.join(parts)}")
     for sampler, speed in results.get("speed", {}).items():

@@ -18,7 +18,8 @@ def fit(recipe: Path, *, resume: bool = False) -> Outcome:
     """Train a recipe's teacher by maximum likelihood, and write it as a voice.
 
     Arguments:
-        recipe: The recipe, a YAML file; its 'out' folder gets teacher/ (figures, checkpoints, sounds) and voice/.
+        recipe: The recipe, a YAML file; its 'out' folder gets teacher/ (figures, checkpoints,
+            sounds) and voice/.
         resume: Go on with the run in 'out' from its last checkpoint.
     """
     return fit_teacher(load_recipe(recipe), resume=resume)
@@ -29,12 +30,14 @@ def fit_teacher(recipe: Recipe, *, resume: bool = False) -> Outcome:
     corpus = Corpus(recipe.corpus)
     voice_path = recipe.out / "voice"
     torch.manual_seed(recipe.seed)
-    teacher = WaveNet(recipe.teacher_config(corpus))
+    teacher = WaveNet(recipe.teacher_config(corpus.spec, len(corpus.speakers)))
     rate = corpus.spec.sample_rate
     num_parameters = sum(parameter.numel() for parameter in teacher.parameters())
     say(
-        f"teacher: {num_parameters:,} parameters, receptive field {teacher.receptive_field:,} samples "
-        f"({teacher.receptive_field / rate:.2f} s); {corpus.seconds('train') / 60:.1f} min of speech at {rate:,} Hz"
+        f"teacher: {num_parameters:,} parameters, receptive field {teacher.receptive_field:,} "
+        "samples "
+        f"({teacher.receptive_field / rate:.2f} s); {corpus.seconds('train') / 60:.1f} min of "
+        f"speech at {rate:,} Hz"
     )
     teacher, history = training.fit(
         teacher,
@@ -62,7 +65,8 @@ def fit_teacher(recipe: Recipe, *, resume: bool = False) -> Outcome:
     nats = figures.get("valid_nats_per_sample", figures["nats_per_sample"])
     where = "on held-out speech" if "valid_nats_per_sample" in figures else "on training speech"
     say(
-        f"teacher: {nats:.3f} nats per sample ({nats / math.log(2):.3f} bits) {where}, after {figures['steps']:,.0f} "
+        f"teacher: {nats:.3f} nats per sample ({nats / math.log(2):.3f} bits) {where}, after "
+        f"{figures['steps']:,.0f} "
         f"steps in {figures['elapsed_s'] / 60:.1f} min; {voice_path}"
     )
     return Outcome({"teacher": figures, "voice": str(voice_path)})

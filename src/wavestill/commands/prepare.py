@@ -17,11 +17,11 @@ def prepare(
     test_fraction: float = 0.05,
     seed: int = 0,
 ) -> Outcome:
-    """Check, resample, level and index a folder of recordings; a file that cannot be used is named and skipped.
+    """Check, resample, level and index recordings; unusable files are named and skipped.
 
     Arguments:
-        corpus: Folder of recordings: plain (.wav, .flac, .ogg, .mp3 at any depth), LJSpeech's layout (metadata.csv and
-            wavs/), or with a metadata.psv.
+        corpus: Folder of recordings: plain (.wav, .flac, .ogg, .mp3 at any depth), LJSpeech's
+            layout (metadata.csv and wavs/), or with a metadata.psv.
         out: Folder to make; one that holds a corpus of the same source and spec is replaced.
         preset: Mel features: wavestill_8k, wavestill_16k, wavestill_24k or hifigan_22k.
         pitch: Add log F0 and voicing, which models with a harmonic source need.

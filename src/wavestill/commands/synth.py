@@ -20,14 +20,17 @@ def synth(
 ) -> Outcome:
     """Write the sound of recordings (copy-synthesis) or of saved mel frames.
 
-    A recording is resampled to the voice's rate and brought to the level the voice was trained at; the copy gets the
-    recording's own level back, and the voice's rate. Frames sound as loud as the voice's training recordings.
+    A recording is resampled to the voice's rate and brought to the level the voice was trained at;
+    the copy gets the recording's own level back, and the voice's rate. Frames sound as loud as the
+    voice's training recordings.
 
     Arguments:
         model: Folder of a voice (voice/ in the folder of a run).
         inputs: Recordings (.wav, .flac, .ogg, .mp3) or frames (.npz with their spec, .npy bare).
-        out: A .wav or .flac file for one input; else a folder, where each input becomes a .wav of its name.
-        sampler: student: one parallel pass; cached: the teacher step by step, exact; naive: the same, the textbook way.
+        out: A .wav or .flac file for one input; else a folder, where each input becomes a .wav of
+            its name.
+        sampler: student: one parallel pass; cached: the teacher step by step, exact; naive: the
+            same, the textbook way.
         seed: Seed of the noise; the same seed gives the same sound.
         temperature: Factor on the noise; below 1 there is less hiss and less life.
         speaker: Name of the speaker, for voices of several.

@@ -43,7 +43,12 @@ def waiting(what: str) -> Iterator[Callable[[str, float], None]]:
     if not sys.stderr.isatty():
         yield lambda stage, share: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=1.0)
         yield lambda stage, share: bar.update(task, description=stage or what, completed=share)

@@ -80,7 +80,7 @@ class GradientBalance(nn.Module):
         self.register_buffer("push", torch.zeros(()))
 
     @torch.no_grad()
-    def __call__(  # type: ignore[override]
+    def __call__(
         self, gradients: Mapping[str, Gradient], loudness: Tensor | None
     ) -> dict[str, Tensor]:
         """The weights of this step, after the running norms and the loudness have been updated."""

@@ -1,6 +1,7 @@
 """Laws on a grid of samples, 16-bit audio above all, and their continuous relaxation."""
 
 import copy
+from collections.abc import Callable
 from typing import ClassVar, NoReturn
 
 import torch
@@ -9,6 +10,9 @@ from typing_extensions import Self, override
 
 from wavestill.distributions.base import Continuous, Distribution, Index
 from wavestill.distributions.stable import log_of
+
+# Sums over the grid run in parts of this many levels, to bound memory.
+LEVELS_AT_ONCE = 256
 
 
 class Discretized(Distribution):
@@ -117,11 +121,23 @@ class Discretized(Distribution):
             "use the noise it was drawn from, or .continuous.to_noise"
         )
 
-    def entropy(self) -> Tensor:
-        """Return the entropy in nats, by quadrature over quantiles (241 points).
+    @override
+    def expectation(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the expectation exactly, by the sum over all ``num_levels`` grid points.
 
-        Right to 1e-6 while the scale is above the bin width, to about 0.01 below it.
+        On the 16-bit grid that is 65,536 evaluations per element: for a few steps, not for clips.
         """
+        shape = (-1, *(1 for _ in self.batch_shape))
+        result = torch.zeros(self.batch_shape, device=self.device, dtype=self.dtype)
+        for first in range(0, self.num_levels, LEVELS_AT_ONCE):
+            last = min(first + LEVELS_AT_ONCE, self.num_levels)
+            levels = torch.arange(first, last, device=self.device, dtype=self.dtype)
+            x = self._on_grid(levels).view(shape)
+            result = result + (self.log_prob(x).exp() * function(x)).sum(0)
+        return result
+
+    @override
+    def entropy(self) -> Tensor:
         return -self.expectation(self.log_prob)
 
     @property
@@ -132,7 +148,8 @@ class Discretized(Distribution):
     @property
     @override
     def variance(self) -> Tensor:
-        return self.expectation(lambda x: (x - self.mean) ** 2)
+        mean = self.mean
+        return self.expectation(lambda x: (x - mean) ** 2)
 
     def _with(
         self, continuous: Continuous, scale: float | Tensor = 1.0, shift: float | Tensor = 0.0

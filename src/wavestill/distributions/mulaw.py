@@ -1,5 +1,6 @@
 """The mu-law softmax: WaveNet's first head, categorical over companded levels."""
 
+from collections.abc import Callable
 from typing import ClassVar, NoReturn
 
 import torch
@@ -134,33 +135,34 @@ class MuLaw(Distribution):
             "use the noise it was drawn from"
         )
 
-    def _mean_of(self, values: Tensor) -> Tensor:
-        return (self.logits.softmax(-1) * values).sum(-1)
+    @override
+    def expectation(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the expectation exactly, by the sum over all levels."""
+        values = self._value(torch.arange(self.num_levels, device=self.device))
+        values = function(values.view(-1, *(1 for _ in self.batch_shape)))
+        return (self.logits.softmax(-1).movedim(-1, 0) * values).sum(0)
 
+    @override
     def entropy(self) -> Tensor:
-        """Return the entropy in nats, exactly."""
-        return -self._mean_of(self.logits.log_softmax(-1))
-
-    def _centres(self) -> Tensor:
-        levels = torch.arange(self.num_levels, device=self.logits.device)
-        return mu_law_decode(levels, self.num_levels, dtype=self.logits.dtype)
+        log_probs = self.logits.log_softmax(-1)
+        return -(log_probs.exp() * log_probs).sum(-1)
 
     @property
     @override
     def mean(self) -> Tensor:
-        return self.scale * self._mean_of(self._centres()) + self.shift
+        return self.expectation(lambda x: x)
 
     @property
     @override
     def variance(self) -> Tensor:
-        centres = self._centres()
-        offset = centres - self._mean_of(centres).unsqueeze(-1)
-        return self.scale**2 * self._mean_of(offset**2)
+        mean = self.mean
+        return self.expectation(lambda x: (x - mean) ** 2)
 
     @override
     def affine(self, scale: float | Tensor, shift: float | Tensor = 0.0) -> Self:
         return type(self)(self.logits, scale * self.scale, scale * self.shift + shift)
 
+    @override
     def floored(self, log_scale_min: float) -> Self:
         """Return the law itself: it has no log-scale."""
         return self

@@ -34,7 +34,7 @@ class Normal(LocationScale):
     (1 + c) h < 0.05.
 
     References:
-        | ClariNet (Ping et al., 2018), section 3.1, https://arxiv.org/abs/1807.07281
+        | ClariNet (Ping et al., 2018), section 3, https://arxiv.org/abs/1807.07281
         | Handbook of Mathematical Functions (Abramowitz and Stegun, 1964), 25.4.29
     """
 

@@ -1,4 +1,4 @@
-"""Griffin-Lim: what one gets from mel frames without learning anything. The floor to stand above."""
+"""Griffin-Lim: what one gets from mel frames without learning; the floor to stand above."""
 
 import librosa
 import numpy as np
@@ -12,8 +12,9 @@ def griffin_lim(
 ) -> Float32[np.ndarray, " T"]:
     r"""A sound whose spectrum has about these mels, `T = F * hop_samples`.
 
-    The mel bands are spread over the spectrum by non-negative least squares, :math:`\min_{X \ge 0} \|W X - m\|`, and
-    phases are found by alternating projections (fast Griffin-Lim, momentum 0.99), from random ones.
+    The mel bands are spread over the spectrum by non-negative least squares, :math:`\min_{X \ge 0}
+    \|W X - m\|`, and phases are found by alternating projections (fast Griffin-Lim, momentum
+    0.99), from random ones.
 
     References:
         | Griffin and Lim, "Signal estimation from modified short-time Fourier transform" (1984)
@@ -30,7 +31,12 @@ def griffin_lim(
     # frames at the floor stand for anything below it: silence
     mels[mels <= 1.001 * spec.floor] = 0
     spectrum = librosa.feature.inverse.mel_to_stft(
-        mels.T, sr=spec.sample_rate, n_fft=spec.n_fft, power=1.0, fmin=spec.f_min_hz, fmax=spec.f_max_hz
+        mels.T,
+        sr=spec.sample_rate,
+        n_fft=spec.n_fft,
+        power=1.0,
+        fmin=spec.f_min_hz,
+        fmax=spec.f_max_hz,
     )
     padded = librosa.griffinlim(
         spectrum,

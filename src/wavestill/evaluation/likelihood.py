@@ -13,7 +13,9 @@ from wavestill.divergences import KL, Divergence, TotalVariation, best_location_
 GRID_WIDTH = 2.0**-15
 """Distance of two samples on the 16-bit grid over [-1, 1)."""
 
-_STEPS_AT_ONCE = 4096  # a quadrature holds points x components numbers per step: some 30 MB at a time
+_STEPS_AT_ONCE = (
+    4096  # a quadrature holds points x components numbers per step: some 30 MB at a time
+)
 
 
 def nats_on_grid(law: Distribution, x: Tensor) -> Tensor:
@@ -22,15 +24,18 @@ def nats_on_grid(law: Distribution, x: Tensor) -> Tensor:
     .. math:: -\log p(x_t \mid x_{<t}) - \log \Delta \quad \text{(densities)}, \qquad
         -\log P(\text{cell of } x_t) - \log (\Delta / w(x_t)) \quad \text{(grids of cell width } w)
 
-    with :math:`\Delta = 2^{-15}`: a coarser law spreads the mass of a cell evenly over the samples in it, so models
-    of 8 bits, of 16 and continuous ones are compared in one currency.
+    with :math:`\Delta = 2^{-15}`: a coarser law spreads the mass of a cell evenly over the samples
+    in it, so models of 8 bits, of 16 and continuous ones are compared in one currency.
     """
     if isinstance(law, Discretized):
         width = torch.as_tensor(law.bin_width, dtype=x.dtype, device=x.device)
     elif isinstance(law, MuLaw):
         width = _mu_law_cell_width(law, x)
     elif law.is_discrete:
-        raise ValueError(f"the values of {type(law).__name__} are no samples in [-1, 1]; its nats have no 16-bit grid")
+        raise ValueError(
+            f"the values of {type(law).__name__} are no samples in [-1, 1]; "
+            "its nats have no 16-bit grid"
+        )
     else:
         width = torch.ones((), dtype=x.dtype, device=x.device)  # a density: mass per unit
     return -law.log_prob(x) + (width / GRID_WIDTH).log()
@@ -41,13 +46,15 @@ def _mu_law_cell_width(law: MuLaw, x: Tensor) -> Tensor:
     level = mu_law_encode((x - law.shift) / law.scale, law.num_levels).to(x.dtype)
     top = law.num_levels - 1
     upper, lower = (level + 0.5).clamp(max=top), (level - 0.5).clamp(min=0)
-    cell = mu_law_decode(upper, law.num_levels, dtype=x.dtype) - mu_law_decode(lower, law.num_levels, dtype=x.dtype)
+    cell = mu_law_decode(upper, law.num_levels, dtype=x.dtype) - mu_law_decode(
+        lower, law.num_levels, dtype=x.dtype
+    )
     return law.scale * cell
 
 
 @torch.no_grad()
 def teacher_nats(teacher: Autoregressive, wave: Float[Tensor, "1 T"], context: Context) -> float:
-    """The teacher's mean negative log-likelihood of one recording, nats per sample of the 16-bit grid.
+    """Mean negative log-likelihood of one recording, nats per sample of the 16-bit grid.
 
     The clip stands alone: before its first sample the model hears silence, and those steps count.
     """
@@ -56,10 +63,10 @@ def teacher_nats(teacher: Autoregressive, wave: Float[Tensor, "1 T"], context: C
 
 @dataclass(frozen=True)
 class Closeness:
-    """One sample of the student and, where there is a teacher, how far it is from it: means over the steps.
+    """One sample of the student and how far it is from the teacher: means over the steps.
 
     Arguments:
-        x: The sample, `(T,)`.
+        x: The sample, `(T,)`; what follows is None where there is no teacher.
         kl_nats: KL(student || teacher), nats per sample.
         kl_floor_nats: The least KL that any one location-scale step reaches, under the same pasts.
         tv: Total variation: the share of steps that draft-and-verify would reject.
@@ -85,9 +92,11 @@ def closeness(
 ) -> Closeness:
     r"""Draw once from the student and integrate both divergences step by step along the draw.
 
-    .. math:: \frac{1}{T} \sum_t D\big(q(\cdot \mid x_{<t}) \,\|\, p(\cdot \mid x_{<t})\big), \qquad x \sim q
+    .. math:: \frac{1}{T} \sum_t D\big(q(\cdot \mid x_{<t}) \,\|\, p(\cdot \mid x_{<t})\big),
+    \qquad x \sim q
 
-    By the chain rule the mean of KL over draws is the KL of whole sequences, per sample. Both laws are those that are
+    By the chain rule the mean of KL over draws is the KL of whole sequences, per sample. Both laws
+    are those that are
     sampled: no floors, no clamps.
 
     Arguments:

@@ -1,8 +1,8 @@
 r"""How far a sound is from the recording it copies.
 
-All of them compare two sounds of the same length, sample by sample in step: copies made from a recording's own
-frames need no alignment. A sound that a metric is not defined for (silence, a few milliseconds) raises
-`UndefinedMetric` with the reason, so that it can be counted and named.
+All of them compare two sounds of the same length, sample by sample in step: copies made from a
+recording's own frames need no alignment. A sound that a metric is not defined for (silence, a few
+milliseconds) raises `UndefinedMetric` with the reason, so that it can be counted and named.
 """
 
 import importlib.util
@@ -22,12 +22,13 @@ from wavestill.audio.pitch import estimate_pitch, harmonicity
 Wave = Float[np.ndarray, " _"]
 
 AUDIBLE_DB = 80.0
-"""Mel bands are compared down to this far below the recording's loudest; what lies lower is masked or room noise."""
+"""Mel bands are compared down to this far below the recording's loudest; what lies lower is masked
+or room noise."""
 
 _ANY_LENGTH_SECONDS = 0.05  # below this there is not even one frame of any metric
 
 
-class UndefinedMetric(ValueError):  # noqa: N818 - it is a fact about the sound, not a fault
+class UndefinedMetric(ValueError):
     """A metric has no value for this sound; the message says why in a few words."""
 
 
@@ -40,7 +41,8 @@ def mel_distance_db(reference: Wave, other: Wave, spec: MelSpec) -> float:
     Bands lower than `AUDIBLE_DB` below the reference's loudest are raised to there in both.
 
     References:
-        | Gray and Markel, "Distance measures for speech processing" (1976), equation 3 (the log spectral distance)
+        | Gray and Markel, "Distance measures for speech processing" (1976), the log spectral
+          distance in its L2 norm
     """
     difference = _audible_db(reference, other, spec)
     return float(np.sqrt(np.mean(difference**2, axis=1)).mean())
@@ -49,15 +51,18 @@ def mel_distance_db(reference: Wave, other: Wave, spec: MelSpec) -> float:
 def mcd_db(reference: Wave, other: Wave, spec: MelSpec, *, num_cepstra: int = 13) -> float:
     r"""Mel-cepstral distortion in dB, without the level :math:`c_0`.
 
-    .. math:: \frac{10}{\ln 10} \frac{1}{F} \sum_i \sqrt{2 \sum_{m=1}^{13} (c_{im} - c'_{im})^2}, \qquad
+    .. math:: \frac{10}{\ln 10} \frac{1}{F} \sum_i \sqrt{2 \sum_{m=1}^{13} (c_{im} - c'_{im})^2},
+    \qquad
         \ln \text{mel}_{ik} = c_{i0} / 2 + \sum_m c_{im} \cos \frac{\pi m (k + 1/2)}{M}
 
-    The cepstra are the cosine transform of the log mel magnitudes, in the scale of SPTK's mel-cepstra: with all
-    :math:`M - 1` of them this is the log-spectral distance of `mel_distance_db` less its mean over the bands.
+    The cepstra are the cosine transform of the log mel magnitudes, in the scale of SPTK's
+    mel-cepstra: with all
+    :math:`M - 1` of them this is the log-spectral distance of `mel_distance_db` less its mean over
+    the bands.
 
     Note:
-        Figures from other mel banks or from WORLD's envelopes are lower or higher by a few tenths: compare within one
-        table only.
+        Figures from other mel banks or from WORLD's envelopes are lower or higher by a few tenths:
+        compare within one table only.
 
     References:
         | Kubichek, "Mel-cepstral distance measure for objective speech quality assessment" (1993)
@@ -69,13 +74,16 @@ def mcd_db(reference: Wave, other: Wave, spec: MelSpec, *, num_cepstra: int = 13
 
 
 def pesq(reference: Wave, other: Wave, sample_rate: int) -> float:
-    """PESQ as a mean opinion score (MOS-LQO), 1 to 4.6: narrow-band at 8 kHz, wide-band at 16 kHz for all else.
+    """PESQ as a mean opinion score (MOS-LQO), 1 to 4.6.
+
+    Narrow-band at 8 kHz; everything else is taken to 16 kHz, wide-band.
 
     References:
         | ITU-T P.862.1 (narrow-band), P.862.2 (wide-band)
 
     Raises:
-        UndefinedMetric: If either sound is silent, has no utterance, or is shorter than a quarter of a second.
+        UndefinedMetric: If either sound is silent, has no utterance, or is shorter than a quarter
+        of a second.
     """
     from pesq import PesqError
     from pesq import pesq as score
@@ -87,7 +95,8 @@ def pesq(reference: Wave, other: Wave, sample_rate: int) -> float:
         raise UndefinedMetric("shorter than a quarter of a second")
     try:
         value = float(score(rate, *pair, mode))
-    except (PesqError, ValueError) as error:  # the C code's own words, e.g. b'No utterances detected'
+    except (PesqError, ValueError) as error:
+        # the C code's own words, e.g. b'No utterances detected'
         reason = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error.args[0])
         raise UndefinedMetric(reason.strip("b'").lower()) from None
     return _finite(value)
@@ -97,10 +106,12 @@ def stoi(reference: Wave, other: Wave, sample_rate: int) -> float:
     """Short-time objective intelligibility, 0 to 1.
 
     References:
-        | Taal et al., "An algorithm for intelligibility prediction of time-frequency weighted noisy speech" (2011)
+        | Taal et al., "An algorithm for intelligibility prediction of time-frequency weighted
+          noisy speech" (2011)
 
     Raises:
-        UndefinedMetric: If either sound is silent, or less than 0.4 s of the reference is louder than silence.
+        UndefinedMetric: If either sound is silent, or less than 0.4 s of the reference is louder
+        than silence.
     """
     from pystoi import stoi as score
 
@@ -108,9 +119,10 @@ def stoi(reference: Wave, other: Wave, sample_rate: int) -> float:
     if len(reference) < 0.4 * sample_rate:  # 30 frames of 12.8 ms
         raise UndefinedMetric("shorter than 0.4 s")
     with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)  # it warns and returns 1e-5 where there is no value
+        # where there is no value it warns and returns 1e-5
+        warnings.simplefilter("error", RuntimeWarning)
         try:
-            value = float(score(reference.astype(np.float64), other.astype(np.float64), sample_rate))
+            value = float(score(np.float64(reference), np.float64(other), sample_rate))
         except RuntimeWarning:
             raise UndefinedMetric("less than 0.4 s of it is not silence") from None
     return _finite(value)
@@ -138,9 +150,10 @@ def voicing_error(reference: Wave, other: Wave, spec: MelSpec) -> float:
 
 
 def harmonicity_at_pitch(reference: Wave, other: Wave, spec: MelSpec) -> float:
-    """Autocorrelation of `other` at the reference's pitch lag, over its voiced frames (`audio.pitch.harmonicity`).
+    """Autocorrelation of `other` at the reference's pitch lag, over its voiced frames.
 
-    A clear voice has about 0.8, a whisper next to nothing; against the recording itself it is the figure to compare with.
+    A clear voice has about 0.8, a whisper next to nothing; the recording's own is the figure to
+    compare with (`wavestill.audio.pitch.harmonicity`).
 
     Raises:
         UndefinedMetric: If the reference has no voiced frame.
@@ -164,8 +177,10 @@ def std_over_data(reference: Wave, other: Wave) -> float:
     return float(np.std(other) / np.std(reference))
 
 
-def compare(reference: Wave, other: Wave, spec: MelSpec) -> tuple[dict[str, float], dict[str, str]]:
-    """Every metric of a copy against its recording, and the reasons of those that have no value.
+def compare(
+    reference: Wave, other: Wave, spec: MelSpec
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Every metric of a copy against its recording, and the reasons of those without a value.
 
     Metrics whose library is not installed are in neither: `missing_libraries` names these.
 
@@ -178,7 +193,10 @@ def compare(reference: Wave, other: Wave, spec: MelSpec) -> tuple[dict[str, floa
         ValueError: If the lengths differ.
     """
     if len(reference) != len(other):
-        raise ValueError(f"the recording has {len(reference)} samples and its copy {len(other)}; cut one to the other")
+        raise ValueError(
+            f"the recording has {len(reference)} samples and its copy {len(other)}; "
+            "cut one to the other"
+        )
     rate = spec.sample_rate
     metrics: dict[str, Callable[[], float]] = {
         "mel_distance_db": lambda: mel_distance_db(reference, other, spec),
@@ -208,11 +226,15 @@ def compare(reference: Wave, other: Wave, spec: MelSpec) -> tuple[dict[str, floa
 def missing_libraries() -> dict[str, str]:
     """Metrics that cannot be had here, each with the library it lacks."""
     libraries = {"pesq": "pesq", "stoi": "pystoi"}
-    return {name: library for name, library in libraries.items() if importlib.util.find_spec(library) is None}
+    return {
+        name: library
+        for name, library in libraries.items()
+        if importlib.util.find_spec(library) is None
+    }
 
 
 def _audible_db(reference: Wave, other: Wave, spec: MelSpec) -> Float[np.ndarray, "F M"]:
-    """Difference of the two log mel spectra in dB, both raised to `AUDIBLE_DB` below the reference's loudest."""
+    """Difference of the log mel spectra, both raised to what is audible beside the reference."""
     here, there = _mel_db(reference, spec), _mel_db(other, spec)
     floor = here.max() - AUDIBLE_DB
     return np.asarray(np.maximum(here, floor) - np.maximum(there, floor))

@@ -2,8 +2,6 @@
 
 import base64
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 import librosa
 import numpy as np
@@ -34,8 +32,8 @@ def flac(x: Sound, sample_rate_hz: int) -> bytes:
 def spectrogram_db(x: Sound, sample_rate_hz: int) -> NDArray[np.float32]:
     """Log-magnitude spectrogram on a linear frequency axis, `(frequencies, frames)`, in dB.
 
-    Hann windows of about 32 ms resolve the harmonics of a voice; a sound shorter than one window is padded with
-    silence.
+    Hann windows of about 32 ms resolve the harmonics of a voice; a sound shorter than one window
+    is padded with silence.
     """
     n_fft = 2 ** round(np.log2(0.032 * sample_rate_hz))
     padded = np.pad(np.nan_to_num(x), (0, max(0, n_fft - len(x))))
@@ -45,7 +43,7 @@ def spectrogram_db(x: Sound, sample_rate_hz: int) -> NDArray[np.float32]:
 
 
 def spectrogram_png(decibels: NDArray[np.float32], top_db: float) -> bytes:
-    """A spectrogram as a palette PNG, colours spread over the 70 dB below `top_db`, low notes at the bottom."""
+    """A spectrogram as a palette PNG, colours spread over the 70 dB below `top_db`."""
     from matplotlib import colormaps
     from PIL import Image
 
@@ -68,84 +66,14 @@ def waveform_path(x: Sound, peak: float) -> str:
 
     def points(values: NDArray[np.float32], columns: NDArray[np.int64]) -> str:
         heights = 50 - 50 * np.clip(values / max(peak, 1e-6), -1, 1)
-        return " ".join(f"{column},{height:.1f}" for column, height in zip(columns, heights))
+        return " ".join(
+            f"{column},{height:.1f}" for column, height in zip(columns, heights, strict=True)
+        )
 
     columns = np.arange(_COLUMNS)
     # half a unit apart at least, so that silence is a hairline and not nothing
-    upper, lower = points(np.maximum(top, bottom + 0.01 * peak), columns), points(bottom[::-1], columns[::-1])
+    upper, lower = (
+        points(np.maximum(top, bottom + 0.01 * peak), columns),
+        points(bottom[::-1], columns[::-1]),
+    )
     return f"M{upper} L{lower}Z"
-
-
-@dataclass(frozen=True)
-class Line:
-    """One curve of a chart: its name, the part it plays (`train`, `valid`, ...), its path and its last value."""
-
-    name: str
-    role: str
-    path: str
-    last: float
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A line chart in a box of 1000 x 1000; ticks are (per cent of the axis from the origin, label)."""
-
-    title: str
-    unit: str
-    lines: tuple[Line, ...]
-    x_ticks: tuple[tuple[float, str], ...]
-    y_ticks: tuple[tuple[float, str], ...]
-    target: float | None = None
-    summary: str = ""
-
-
-Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
-
-
-def line_chart(
-    title: str, unit: str, curves: Mapping[tuple[str, str], Curve], *, target: float | None = None
-) -> Chart:
-    """Lay out curves of a value over training steps.
-
-    The vertical range leaves out the first tenth of the steps where they would flatten the rest: what they leave is
-    cut at the upper edge.
-
-    Arguments:
-        title: What is drawn.
-        unit: Its unit, for the axis.
-        curves: `(name, role)` to `(steps, values)`.
-        target: A value to mark by a line across the chart.
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    first = min(steps.min() for steps, _ in curves.values())
-    last = max(steps.max() for steps, _ in curves.values())
-    settled = np.concatenate(
-        [values[steps >= first + 0.1 * (last - first)] for steps, values in curves.values()]
-        + ([np.array([target])] if target is not None else [])
-    )
-    low, high = float(settled.min()), float(settled.max())
-    margin = 0.08 * max(high - low, 1e-3)
-    low, high = low - margin, high + margin
-
-    def ticks(start: float, stop: float, count: int) -> tuple[tuple[float, str], ...]:
-        places = [p for p in MaxNLocator(count).tick_values(start, stop) if start <= p <= stop]
-        return tuple((100 * (p - start) / max(stop - start, 1e-9), f"{p:,.6g}") for p in places)
-
-    lines = []
-    for (name, role), (steps, values) in curves.items():
-        x = 1000 * (steps - first) / max(last - first, 1e-9)
-        y = 1000 * (1 - np.clip((values - low) / (high - low), 0, 1.2))
-        path = "M" + " ".join(f"{a:.0f},{b:.0f}" for a, b in zip(x, y))
-        lines.append(Line(name, role, path, float(values[-1])))
-    return Chart(
-        title=title,
-        unit=unit,
-        lines=tuple(lines),
-        x_ticks=ticks(float(first), float(last), 4),
-        y_ticks=ticks(low, high, 4),
-        target=None if target is None else 100 * (target - low) / (high - low),
-        summary=f"{title} over {last:,.0f} steps; at the end "
-        + ", ".join(f"{line.name} {line.last:.4g}" for line in lines)
-        + f" {unit}",
-    )

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from wavestill.evaluation import pages, pictures
-from wavestill.evaluation.evaluate import ClipSounds
+from wavestill.evaluation import curves, pages, pictures, tables
+from wavestill.evaluation.figures import SYSTEM_NAMES
+from wavestill.evaluation.measurement import ClipSounds
 
-_MAX_SOUND_BYTES = 5_500_000  # of sounds and pictures before base64 adds a third: a page of 8 MB still mails
+_MAX_SOUND_BYTES = (
+    5_500_000  # of sounds and pictures before base64 adds a third: a page of 8 MB still mails
+)
 
 
 def write_report(
@@ -24,15 +27,17 @@ def write_report(
     title: str = "wavestill",
     about: str | None = None,
 ) -> None:
-    """Write a self-contained report: nothing is fetched, it works offline, dark or light, on a phone, by keyboard.
+    """Write a self-contained report: offline, dark or light, on a phone, by keyboard.
 
-    Clips are embedded in order until the page would grow beyond about 8 MB; the rest is said to be left out.
+    Clips are embedded in order until the page would grow beyond about 8 MB; the rest is said to be
+    left out.
 
     Arguments:
         path: The HTML file.
-        results: As of `evaluate`; every part may be missing. `known_truth` may hold, all in nats per sample,
-            `entropy_rate_nats`, `true_nll_nats_per_sample`, `teacher_nll_nats_per_sample`,
-            `student_kl_nats_per_sample`, `teacher_tolerance_nats`, `student_tolerance_nats`, and a `description`.
+        results: As of `evaluate`; every part may be missing. `known_truth` may hold, all in nats
+            per sample, `entropy_rate_nats`, `true_nll_nats_per_sample`,
+            `teacher_nll_nats_per_sample`, `student_kl_nats_per_sample`, `teacher_tolerance_nats`,
+            `student_tolerance_nats`, and a `description`.
         clips: Sounds to show, as of `evaluate`.
         sample_rate_hz: Their rate.
         metrics: The `metrics.csv` of the runs, by `teacher` and `student`.
@@ -43,18 +48,25 @@ def write_report(
     Raises:
         ValueError: If the packages for reports are not installed.
     """
-    if missing := [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]:
-        raise ValueError(f"the report needs {' and '.join(missing)}: pip install 'wavestill[eval]'")
+    if missing := [
+        name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None
+    ]:
+        raise ValueError(
+            f"the report needs {' and '.join(missing)}: pip install 'wavestill[eval]'"
+        )
     import jinja2
 
     shown = _shown(clips, sample_rate_hz)
     page = {
         **pages.front(results, title),
-        **pages.tables(results),
-        "known_truth": pages.known_truth(results.get("known_truth")),
-        "charts": pages.charts(metrics or {}, results),
+        "quality": tables.quality_table(results),
+        "speed": tables.speed_table(results.get("speed", {})),
+        "known_truth": tables.known_truth_table(results.get("known_truth")),
+        "charts": curves.charts(metrics or {}),
         "clips": shown,
-        "clips_left_out": f"{len(clips) - len(shown)} more clips were measured." if len(shown) < len(clips) else "",
+        "clips_left_out": f"{len(clips) - len(shown)} more clips were measured."
+        if len(shown) < len(clips)
+        else "",
         "commands": commands,
         "about": [*([about] if about else []), *pages.about(results)],
         "range_db": pictures.RANGE_DB,
@@ -74,10 +86,13 @@ def write_report(
 
 def _shown(clips: Sequence[ClipSounds], sample_rate_hz: int) -> list[dict[str, Any]]:
     """Players of the clips, as many as the page can carry."""
-    shown, num_bytes = [], 0
+    shown: list[dict[str, Any]] = []
+    num_bytes = 0
     for clip in clips:
         player = _players(clip, sample_rate_hz)
-        num_bytes += sum(len(sound["audio"]) + len(sound["spectrogram"]) for sound in player["sounds"])
+        num_bytes += sum(
+            len(sound["audio"]) + len(sound["spectrogram"]) for sound in player["sounds"]
+        )
         if shown and 3 * num_bytes > 4 * _MAX_SOUND_BYTES:
             break
         shown.append(player)
@@ -95,15 +110,19 @@ def _players(clip: ClipSounds, sample_rate_hz: int) -> dict[str, Any]:
     sounds = [
         {
             "system": system,
-            "name": pages.SYSTEM_NAMES[system],
-            "audio": pictures.data_uri("audio/flac", pictures.flac(clip.sounds[system], sample_rate_hz)),
+            "name": SYSTEM_NAMES[system],
+            "audio": pictures.data_uri(
+                "audio/flac", pictures.flac(clip.sounds[system], sample_rate_hz)
+            ),
             "waveform": pictures.waveform_path(clip.sounds[system], peak),
             "spectrogram": pictures.data_uri(
                 "image/png",
-                pictures.spectrogram_png(pictures.spectrogram_db(clip.sounds[system], sample_rate_hz), top_db),
+                pictures.spectrogram_png(
+                    pictures.spectrogram_db(clip.sounds[system], sample_rate_hz), top_db
+                ),
             ),
         }
-        for system in pages.SYSTEM_NAMES
+        for system in SYSTEM_NAMES
         if system in clip.sounds
     ]
     seconds = f"{len(recording) / sample_rate_hz:.1f}"

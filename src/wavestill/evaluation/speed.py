@@ -26,8 +26,9 @@ def measure_speed(
 ) -> dict[str, dict[str, float | int]]:
     """Speed of the teacher's naive and cached samplers and of the student's single pass, batch 1.
 
-    The step-by-step samplers, whose cost per sample is constant, run for about `seconds_per_run`; the student draws the
-    whole clip. Noise and conditioning network are part of what is timed. Each runs once unmeasured, to warm up.
+    The step-by-step samplers, whose cost per sample is constant, run for about `seconds_per_run`;
+    the student draws the whole clip. Noise and conditioning network are part of what is timed.
+    Each runs once unmeasured, to warm up.
 
     Arguments:
         teacher: Measured as `naive` and `cached`; None: left out.
@@ -38,8 +39,8 @@ def measure_speed(
         seconds_per_run: About how long a step-by-step sampler runs each time.
 
     Returns:
-        For each sampler `samples_per_second`, its extremes over the runs `..._min` and `..._max`, `times_real_time`,
-        and `num_samples` of a run.
+        For each sampler `samples_per_second`, its extremes over the runs `..._min` and `..._max`,
+        `times_real_time`, and `num_samples` of a run.
     """
     length = len(clip.wave)
     runs: dict[str, tuple[Run, int]] = {}
@@ -75,7 +76,9 @@ def _naive_run(model: Autoregressive, clip: Clip, spec: MelSpec) -> Run:
         encoded = model.encode(context) if hasattr(model, "encode") else context
         noise = noise_for(model, 1, num_samples, torch.Generator())
         for t in range(num_samples):
-            past[:, -1:] = model.conditionals(past, encoded)[:, -1:].from_noise(noise[:, t : t + 1])
+            past[:, -1:] = model.conditionals(past, encoded)[:, -1:].from_noise(
+                noise[:, t : t + 1]
+            )
 
     return run
 
@@ -91,7 +94,9 @@ def _cached_run(model: Autoregressive, clip: Clip, spec: MelSpec) -> Run:
 
 def _student_run(model: InverseAutoregressive, clip: Clip) -> Run:
     context = context_for(model, [clip])
-    return lambda num_samples: model.rsample(noise_for(model, 1, num_samples, torch.Generator()), context)
+    return lambda num_samples: model.rsample(
+        noise_for(model, 1, num_samples, torch.Generator()), context
+    )
 
 
 def _of_frames(clip: Clip, num_frames: int) -> Clip:

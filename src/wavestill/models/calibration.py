@@ -31,7 +31,7 @@ def fit_linear_predictor(x: Tensor, order: int) -> tuple[Tensor, Tensor]:
     Returns:
         The taps `(P,)`, oldest sample first, and the standard deviation of the residual.
     """
-    signals = torch.atleast_2d(x).double()
+    signals = (x if x.dim() == 2 else x.unsqueeze(0)).double()
     windows = signals.unfold(1, order + 1, 1).reshape(-1, order + 1)  # (N, P + 1)
     gram = windows.T @ windows / len(windows)
     # A pure tone makes the equations singular; a millionth of the power keeps the taps finite.

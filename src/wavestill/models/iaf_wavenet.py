@@ -8,6 +8,7 @@ References:
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -182,7 +183,7 @@ class IAFWaveNet(Conditioned):
     @property
     def receptive_field(self) -> int:
         """Past noise samples that the law of a step depends on."""
-        return sum(flow.stack.receptive_field for flow in self.flows)  # type: ignore[union-attr,misc]
+        return sum(flow.stack.receptive_field for flow in self._flows())
 
     @torch.no_grad()
     def calibrate(self, x: Tensor, frames: Tensor | None = None) -> None:
@@ -223,7 +224,7 @@ class IAFWaveNet(Conditioned):
             state: What the chunk before returned; None for the first.
         """
         if state is None:
-            fresh = [flow.fresh_state() for flow in self.flows]  # type: ignore[operator,union-attr]
+            fresh = [flow.fresh_state() for flow in self._flows()]
             state = StudentState(fresh, self.encode(context))
         encoded = None if state.encoded is None else state.encoded.at(state.position)
         draw = self._draw(noise, encoded, state.flows)
@@ -243,15 +244,15 @@ class IAFWaveNet(Conditioned):
         encoded = self.encode(context)
         if encoded is not None:
             sequence_length(encoded.num_samples, x.shape[1])
-        stacks = [flow.stack.histories() for flow in self.flows]  # type: ignore[union-attr,operator]
+        stacks = [flow.stack.histories() for flow in self._flows()]
         inner = x * self.gain
-        previous = [torch.zeros_like(x[:, :1]) for _ in self.flows]
+        previous = [torch.zeros_like(x[:, :1]) for _ in stacks]
         noise, locs, log_scales = torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
         for t in range(x.shape[1]):
             here = None if encoded is None else encoded.at(t)
             shapes = [
-                flow.shape(p, here, s)  # type: ignore[operator,union-attr]
-                for flow, p, s in zip(self.flows, previous, stacks, strict=True)
+                flow.shape(p, here, s)
+                for flow, p, s in zip(self._flows(), previous, stacks, strict=True)
             ]
             value = inner[:, t : t + 1]
             for k in reversed(range(len(shapes))):
@@ -289,11 +290,14 @@ class IAFWaveNet(Conditioned):
         )
         return self.rsample(temperature * noise, encoded).x
 
+    def _flows(self) -> list[AffineIAF]:
+        return [cast("AffineIAF", flow) for flow in self.flows]
+
     def _draw(
         self, noise: Tensor, encoded: Encoded | None, states: list[FlowState] | None
     ) -> Draw:
         value, shapes = noise, []
-        for k, flow in enumerate(self.flows):
+        for k, flow in enumerate(self._flows()):
             value, loc, log_scale = flow(value, encoded, None if states is None else states[k])
             shapes.append((loc, log_scale))
         law = self._law(*_compose(shapes))

@@ -10,6 +10,8 @@ References:
     | WaveNet (van den Oord et al., 2016), equations 2 and 5, https://arxiv.org/abs/1609.03499
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -103,11 +105,11 @@ class GatedStack(nn.Module):
     @property
     def receptive_field(self) -> int:
         """Inputs that an output depends on, itself included."""
-        return 1 + sum(layer.conv.reach for layer in self.layers)  # type: ignore[union-attr,misc]
+        return 1 + sum(layer.conv.reach for layer in self._layers())
 
     def histories(self) -> list[History]:
         """Fresh state: silence before the first sample."""
-        return [History(layer.conv.reach) for layer in self.layers]  # type: ignore[union-attr,arg-type]
+        return [History(layer.conv.reach) for layer in self._layers()]
 
     def forward(
         self, h: Tensor, encoded: Encoded | None, state: list[History] | None = None
@@ -120,7 +122,7 @@ class GatedStack(nn.Module):
             rows = self.project(features).chunk(len(self.layers), dim=-1)
             subframe = encoded.subframe_samples
         total: Tensor | None = None
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(self._layers()):
             if self.dropout:
                 h = F.dropout(h, self.dropout, self.training)
             history = None if state is None else state[i]
@@ -128,3 +130,6 @@ class GatedStack(nn.Module):
             if self.skip_channels:
                 total = skip if total is None else total + skip
         return h if total is None else total
+
+    def _layers(self) -> list[GatedLayer]:
+        return [cast("GatedLayer", layer) for layer in self.layers]

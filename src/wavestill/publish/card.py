@@ -14,14 +14,22 @@ def card(name: str, config: dict[str, Any], weights: dict[str, Tensor]) -> str:
         weights: Its weights, by full name.
     """
     spec, made = config["spec"], config["made"]
-    lines = [f"# {name}", "", "A vocoder with a likelihood: mel frames to sound. Made with wavestill."]
+    lines = [
+        f"# {name}",
+        "",
+        "A vocoder with a likelihood: mel frames to sound. Made with wavestill.",
+    ]
     lines += ["", "| | |", "|---|---|"]
-    lines.append(f"| sound | {spec['sample_rate']} Hz, mono, trained at {config['level_dbfs']:g} dBFS RMS |")
+    lines.append(
+        f"| sound | {spec['sample_rate']} Hz, mono, trained at {config['level_dbfs']:g} dBFS RMS |"
+    )
     pitch = ", log F0 and voicing" if spec["pitch"] else ""
     lines.append(f"| frames | {spec['num_mels']} mels{pitch}; hop {spec['hop_samples']} samples |")
     for part, what in (("teacher", "autoregressive WaveNet"), ("student", "parallel IAF WaveNet")):
         if config[part] is not None:
-            count = sum(value.numel() for key, value in weights.items() if key.startswith(f"{part}."))
+            count = sum(
+                value.numel() for key, value in weights.items() if key.startswith(f"{part}.")
+            )
             lines.append(f"| {part} | {what}, {count / 1e6:.2f} M parameters |")
     if config["speakers"]:
         lines.append(f"| speakers | {', '.join(config['speakers'])} |")
@@ -33,7 +41,12 @@ def card(name: str, config: dict[str, Any], weights: dict[str, Tensor]) -> str:
         lines += ["", "## Measured", "", "| figure | value |", "|---|---|"]
         lines += [f"| {key} | {value:.4g} |" for key, value in figures]
     if made:
-        lines += ["", "## Made", "", f"version {made.get('version')}, commit {made.get('commit')}, {made.get('started')}"]
+        lines += [
+            "",
+            "## Made",
+            "",
+            f"version {made.get('version')}, commit {made.get('commit')}, {made.get('started')}",
+        ]
         lines += ["", f"`{made.get('command')}`"]
     return "\n".join(lines) + "\n"
 

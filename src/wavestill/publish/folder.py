@@ -1,4 +1,4 @@
-"""A voice: teacher and student with the record of what they are made for, as a folder that can be published.
+"""A voice: teacher and student, and what they are made for, as a folder that can be published.
 
     voice/
       config.json         format version, mel spec, level of the recordings, shapes of the models
@@ -26,6 +26,7 @@ from wavestill.settings import plain_settings, read_settings
 
 FORMAT = "wavestill voice"
 FORMAT_VERSION = 1
+
 
 @dataclass
 class Voice:
@@ -66,7 +67,10 @@ class Voice:
             ValueError: If the voice has none.
         """
         if self.student is None:
-            raise ValueError("this voice has no student yet; use --sampler cached, or run 'wavestill distill' first")
+            raise ValueError(
+                "this voice has no student yet; use --sampler cached, or run 'wavestill "
+                "distill' first"
+            )
         return self.student
 
     def speaker_number(self, name: str | None) -> int | None:
@@ -77,7 +81,9 @@ class Voice:
         """
         if not self.speakers:
             if name is not None:
-                raise ValueError(f"there is no speaker '{name}': this voice has one speaker without a name")
+                raise ValueError(
+                    f"there is no speaker '{name}': this voice has one speaker without a name"
+                )
             return None
         if name is None and len(self.speakers) == 1:
             return 0
@@ -94,16 +100,26 @@ def save(voice: Voice, path: Path | str) -> None:
         ValueError: If `path` holds something that is not a voice.
     """
     path = Path(path)
-    if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not (path / "config.json").exists())):
-        raise ValueError(f"'{path}' is no voice and will not be overwritten; choose another folder")
-    models: dict[str, WaveNet | IAFWaveNet | None] = {"teacher": voice.teacher, "student": voice.student}
+    if path.exists() and (
+        not path.is_dir() or (any(path.iterdir()) and not (path / "config.json").exists())
+    ):
+        raise ValueError(
+            f"'{path}' is no voice and will not be overwritten; choose another folder"
+        )
+    models: dict[str, WaveNet | IAFWaveNet | None] = {
+        "teacher": voice.teacher,
+        "student": voice.student,
+    }
     config: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "spec": voice.spec.to_dict(),
         "level_dbfs": voice.level_dbfs,
         "speakers": list(voice.speakers),
-        **{name: None if model is None else plain_settings(model.config) for name, model in models.items()},
+        **{
+            name: None if model is None else plain_settings(model.config)
+            for name, model in models.items()
+        },
         "measured": voice.measured,
         "made": voice.made,
     }
@@ -137,8 +153,12 @@ def load(path: Path | str) -> Voice:
         teacher, student = config["teacher"], config["student"]
         voice = Voice(
             spec=spec,
-            teacher=None if teacher is None else WaveNet(read_settings(WaveNetConfig, teacher, "teacher")).eval(),
-            student=None if student is None else IAFWaveNet(read_settings(IAFWaveNetConfig, student, "student")).eval(),
+            teacher=None
+            if teacher is None
+            else WaveNet(read_settings(WaveNetConfig, teacher, "teacher")).eval(),
+            student=None
+            if student is None
+            else IAFWaveNet(read_settings(IAFWaveNetConfig, student, "student")).eval(),
             level_dbfs=float(config["level_dbfs"]),
             speakers=tuple(config["speakers"]),
             measured=config["measured"],
@@ -155,7 +175,10 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise ValueError(f"there is no voice at '{path}'")
     if not config_path.is_file():
-        raise ValueError(f"'{path}' is no voice: it has no config.json; give the folder 'wavestill fit' wrote (voice/)")
+        raise ValueError(
+            f"'{path}' is no voice: it has no config.json; give the folder 'wavestill fit' wrote "
+            "(voice/)"
+        )
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -164,7 +187,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise ValueError(f"'{config_path}' does not describe a voice of wavestill")
     if config.get("format_version") != FORMAT_VERSION:
         raise ValueError(
-            f"'{config_path}' has format version {config.get('format_version')} but this program reads "
+            f"'{config_path}' has format version {config.get('format_version')} but this program "
+            "reads "
             f"{FORMAT_VERSION}; update wavestill"
         )
     return config
@@ -179,7 +203,11 @@ def _load_weights(voice: Voice, path: Path) -> None:
     for name, model in models.items():
         if model is None:
             continue
-        own = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
+        own = {
+            key.removeprefix(f"{name}."): value
+            for key, value in weights.items()
+            if key.startswith(f"{name}.")
+        }
         try:
             model.load_state_dict(own)
         except RuntimeError as error:

@@ -11,27 +11,30 @@ import torch
 class TrainingConfig:
     """How long, on what batches and with which optimiser a density is trained.
 
-    The learning rate climbs linearly over `warmup_steps` and falls along a cosine to `final_rate_share` of its peak.
-    The cosine follows the share of the run that is over: steps of `max_steps`, or elapsed time of `minutes`,
-    whichever is further; the run ends when it reaches one. Elapsed time is stored in checkpoints, so a resumed
-    run goes on where its budget stood.
+    The learning rate climbs linearly over `warmup_steps` and falls along a cosine to
+    `final_rate_share` of its peak. The cosine follows the share of the run that is over: steps of
+    `max_steps`, or elapsed time of `minutes`, whichever is further; the run ends when it reaches
+    one. Elapsed time is stored in checkpoints, so a resumed run goes on where its budget stood.
 
     Arguments:
         max_steps: Optimiser steps; None: as many as `minutes` allow.
         minutes: Wall-clock budget in minutes, validation and checkpoints included; None: no limit.
         batch_size: Clips per step.
-        clip_samples: Samples per clip; longer material is cropped at random, shorter sequences are used whole.
-        skip_samples: Samples at the head of a crop that are left out of the likelihood, since their past was cut
-            off; None: the model's receptive field, at most a quarter of the clip (0 for whole sequences).
+        clip_samples: Samples per clip; longer material is cropped at random, shorter sequences are
+            used whole.
+        skip_samples: Samples at the head of a crop that are left out of the likelihood, since
+            their past was cut off; None: the model's receptive field, at most a quarter of the
+            clip (0 for whole sequences).
         learning_rate: Peak learning rate of Adam.
         final_rate_share: Learning rate at the end as a share of the peak.
         warmup_steps: Steps of linear warm-up.
         betas: Adam's decay rates of the first and second moment.
         clip_norm: Largest gradient norm; longer gradients are shortened to it.
-        averaging: Decay of the weights' exponential moving average, in [0, 1); it warms up as (1 + n) / (10 + n).
+        averaging: Decay of the weights' exponential moving average, in [0, 1); it warms up as (1 +
+            n) / (10 + n).
         log_scale_min: Floor of log-scales in the likelihood loss, in nats; None: no floor.
-        precision: "bfloat16" runs the networks' matrix products in bfloat16 (heads stay in float32); "auto" does so
-            where the processor has instructions for it.
+        precision: "bfloat16" runs the networks' matrix products in bfloat16 (heads stay in
+            float32); "auto" does so where the processor has instructions for it.
         log_every_steps: Steps between rows of metrics.csv.
         validate_every_steps: Steps between validations on held-out clips with averaged weights.
         validation_clips: Held-out clips per validation; the same ones each time.
@@ -63,7 +66,13 @@ class TrainingConfig:
             raise ValueError("neither 'max_steps' nor 'minutes' is given; set one (or both)")
         positive = (
             *("max_steps", "minutes", "batch_size", "clip_samples", "learning_rate", "clip_norm"),
-            *("log_every_steps", "validate_every_steps", "validation_clips", "checkpoint_minutes", "sound_minutes"),
+            *(
+                "log_every_steps",
+                "validate_every_steps",
+                "validation_clips",
+                "checkpoint_minutes",
+                "sound_minutes",
+            ),
         )
         for name in positive:
             value = getattr(self, name)
@@ -72,7 +81,9 @@ class TrainingConfig:
         if not 0 <= self.averaging < 1:
             raise ValueError(f"'averaging' is {self.averaging}; a decay lies in [0, 1)")
         if not 0 <= self.final_rate_share <= 1:
-            raise ValueError(f"'final_rate_share' is {self.final_rate_share}; a share lies in [0, 1]")
+            raise ValueError(
+                f"'final_rate_share' is {self.final_rate_share}; a share lies in [0, 1]"
+            )
         if self.skip_samples is not None and not 0 <= self.skip_samples < self.clip_samples:
             raise ValueError(
                 f"'skip_samples' is {self.skip_samples} and 'clip_samples' {self.clip_samples}; "
@@ -100,7 +111,9 @@ def training_config(base: TrainingConfig | None, settings: dict[str, Any]) -> Tr
     names = [field.name for field in dataclasses.fields(TrainingConfig)]
     for name in settings:
         if name not in names:
-            raise ValueError(f"no training setting is called '{name}'; there are {', '.join(names)}")
+            raise ValueError(
+                f"no training setting is called '{name}'; there are {', '.join(names)}"
+            )
     if base is None:
         return TrainingConfig(**settings)
     return dataclasses.replace(base, **settings)

@@ -1,12 +1,12 @@
-"""What a run is fed: batches that depend on the seed and the step alone, so that a resumed run sees the same ones."""
+"""What a run is fed: batches that depend on seed and step alone, so resumed runs see the same."""
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from copy import deepcopy
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch import Tensor, nn
 
 from wavestill.audio.corpus import Corpus
 from wavestill.audio.crops import Crops
@@ -19,7 +19,8 @@ class Batch(NamedTuple):
     """One step's material.
 
     Arguments:
-        x: Sequences `(B, T)` or vectors `(B, D)`; None where a student is distilled from noise alone.
+        x: Sequences `(B, T)` or vectors `(B, D)`; None where a student is distilled from noise
+            alone.
         context: What they are conditioned on; None for unconditional densities.
         shape: The shape of `x`.
     """
@@ -47,12 +48,14 @@ class Reference(NamedTuple):
     frames: Tensor | None
 
 
+@runtime_checkable
 class Source(Protocol):
     """Batches by number, and what else a run must know of its data.
 
     Attributes:
         whole: Sequences are given from their true beginning, not cut out of longer ones.
-        grid_nats: Added to a continuous law's -log p(x) per sample for nats on the data's grid; 0 for plain nats.
+        grid_nats: Added to a continuous law's -log p(x) per sample for nats on the data's grid; 0
+            for plain nats.
         clip_samples: Samples per sequence.
     """
 
@@ -69,21 +72,29 @@ class Source(Protocol):
         ...
 
 
-def source_of(data: Data, *, batch_size: int, clip_samples: int, seed: int, split: str = "train") -> Source:
-    """Batches of a corpus, of sequences `(N, T)` or vectors `(N, D)`, or of crops of one long sequence `(N,)`.
+def source_of(
+    data: Data, *, batch_size: int, clip_samples: int, seed: int, split: str = "train"
+) -> Source:
+    """Batches of a corpus, of sequences `(N, T)`, vectors `(N, D)`, or one long sequence `(N,)`.
 
     Raises:
-        ValueError: If a tensor has another number of dimensions, or holds values that are not finite.
+        ValueError: If a tensor has another number of dimensions, or holds values that are not
+            finite.
     """
     if isinstance(data, Corpus):
         return CorpusSource(data, split, batch_size, clip_samples, seed)
     if data.dim() not in (1, 2) or data.numel() == 0:
         raise ValueError(
-            f"the data has shape {tuple(data.shape)}; give one long sequence (N,), sequences (N, T) or vectors (N, D)"
+            f"the data has shape {tuple(data.shape)}; give one long sequence (N,), sequences (N, "
+            "T) or vectors (N, D)"
         )
     if not bool(torch.isfinite(data).all()):
-        raise ValueError("the data holds values that are not finite (NaN or infinite); remove them first")
-    return TensorSource(data.unsqueeze(0) if data.dim() == 1 else data, batch_size, clip_samples, seed)
+        raise ValueError(
+            "the data holds values that are not finite (NaN or infinite); remove them first"
+        )
+    return TensorSource(
+        data.unsqueeze(0) if data.dim() == 1 else data, batch_size, clip_samples, seed
+    )
 
 
 class TensorSource:
@@ -110,7 +121,9 @@ class TensorSource:
         generator = step_generator(self.seed, step)
         num_rows, num_samples = self.rows.shape
         row = torch.randint(num_rows, (self.batch_size, 1), generator=generator)
-        start = torch.randint(num_samples - self.clip_samples + 1, (self.batch_size, 1), generator=generator)
+        start = torch.randint(
+            num_samples - self.clip_samples + 1, (self.batch_size, 1), generator=generator
+        )
         x = self.rows[row, start + torch.arange(self.clip_samples)]
         return Batch(x, None, (self.batch_size, self.clip_samples))
 
@@ -134,7 +147,9 @@ class CorpusSource:
     whole = False
     grid_nats = math.log(2**15)  # prepared recordings lie on the 16-bit grid of [-1, 1)
 
-    def __init__(self, corpus: Corpus, split: str, batch_size: int, clip_samples: int, seed: int) -> None:
+    def __init__(
+        self, corpus: Corpus, split: str, batch_size: int, clip_samples: int, seed: int
+    ) -> None:
         self.clips = corpus.split(split)
         hop_samples = corpus.spec.hop_samples
         clip_frames = max(1, round(clip_samples / hop_samples))
@@ -147,7 +162,7 @@ class CorpusSource:
         return Batch(x, context, (x.shape[0], x.shape[1]))
 
     def reference(self, num_samples: int) -> Reference:
-        """Whole clips, evenly spaced over the split, until there are `num_samples`; their frames too."""
+        """Whole clips, spread over the split, until there are `num_samples`; their frames too."""
         waves, frames, total = [], [], 0
         for index in _spread(len(self.clips)):
             clip = self.clips[index]
@@ -160,7 +175,7 @@ class CorpusSource:
 
 
 class NoiseSource:
-    """No data, only a shape: for distilling an unconditional teacher, where the student's noise is all there is.
+    """No data, only a shape: an unconditional teacher is distilled from the student's noise alone.
 
     Arguments:
         teacher: Draws the few sequences that the student's scale is set by.
@@ -181,19 +196,24 @@ class NoiseSource:
         return Batch(None, None, self.shape)
 
     def reference(self, num_samples: int) -> Reference:
-        """Draws of the teacher: many short ones, since sequential samplers cost by their length."""
+        """Draws of the teacher: many short ones, as sequential samplers cost by their length."""
+        teacher = self.teacher
+        if isinstance(teacher, nn.Module):
+            teacher = deepcopy(teacher).eval()
         num_draws = max(1, num_samples // self.clip_samples)
-        if isinstance(self.teacher, Autoregressive | InverseAutoregressive):
+        if isinstance(teacher, Autoregressive | InverseAutoregressive):
             length = min(self.clip_samples, 1000)
-            draws = self.teacher.sample(min(num_draws, 64), length=length)  # type: ignore[call-arg]
+            draws = teacher.sample(min(num_draws, 64), length=length)  # type: ignore[call-arg]
         else:
-            draws = self.teacher.sample(num_draws)
+            draws = teacher.sample(num_draws)
         return Reference(draws, None)
 
 
 def _spread(num: int) -> Iterator[int]:
     """All of `0 ... num - 1`, in an order whose beginnings are spread evenly."""
-    stride = next(s for s in range(max(1, round(0.618 * num)), num + 2) if math.gcd(s, num) == 1 or num == 1)
+    stride = next(
+        s for s in range(max(1, round(0.618 * num)), num + 2) if math.gcd(s, num) == 1 or num == 1
+    )
     for k in range(num):
         yield k * stride % num
 
@@ -208,7 +228,7 @@ def step_seed(seed: int, step: int) -> int:
     return (seed * 1_000_003 + step) % 2**63
 
 
-class Steps(IterableDataset[Batch]):
+class Steps:
     """An endless stream of a source's batches from one step on.
 
     Arguments:
@@ -221,6 +241,7 @@ class Steps(IterableDataset[Batch]):
         self.first_step = first_step
 
     def __iter__(self) -> Iterator[Batch]:
+        """Batches without end."""
         step = self.first_step
         while True:
             yield self.source.batch(step)

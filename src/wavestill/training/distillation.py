@@ -51,17 +51,23 @@ class Distillation(Task):
         return losses.total, {"loss": losses.total, self.headline: divergence, **values}
 
     def measure(self, batch: Batch) -> dict[str, Tensor]:
-        """KL and rejection rate of the laws themselves; loudness and harmonicity against the data."""
+        """KL and rejection rate of the laws themselves; loudness and harmonicity."""
         values = self.objective.measure(
             batch.x, batch.context, shape=batch.shape, skip_samples=self.skip_samples
         )
-        if self.spec is not None and self.spec.pitch and batch.x is not None and batch.context is not None:
+        if (
+            self.spec is not None
+            and self.spec.pitch
+            and batch.x is not None
+            and batch.context is not None
+        ):
             draw = self.model.sample(batch.shape[0], batch.context)  # type: ignore[operator]
             values["harmonicity"] = self._harmonicity(draw, batch.context)
             values["harmonicity_data"] = self._harmonicity(batch.x, batch.context)
         return values
 
     def _harmonicity(self, x: Tensor, context: Conditioning) -> Tensor:
-        assert self.spec is not None and context.frames is not None
+        assert self.spec is not None
+        assert context.frames is not None
         log_f0, voicing = context.frames[..., -2], context.frames[..., -1]
         return harmonicity(x, log_f0, voicing, self.spec.sample_rate, self.spec.hop_samples)

@@ -11,7 +11,6 @@ import yaml
 
 from wavestill.machine import describe_machine, wavestill_commit, wavestill_version
 
-
 _MADE_AT_ONCE = {"recipe.yaml", "run.json", "tensorboard", "checkpoints", "sounds"}
 
 
@@ -20,7 +19,8 @@ class RunFolder:
     """Paths inside a run's folder.
 
     Arguments:
-        path: The folder; it holds recipe.yaml, run.json, metrics.csv, tensorboard/, checkpoints/ and sounds/.
+        path: The folder; it holds recipe.yaml, run.json, metrics.csv, tensorboard/, checkpoints/
+            and sounds/.
     """
 
     path: Path
@@ -56,7 +56,8 @@ def open_run(path: Path, settings: dict[str, Any], seed: int, *, resume: bool) -
     """Make the folder of a run, or open it to go on.
 
     Raises:
-        ValueError: If the folder holds something already and `resume` is not asked for, or is a file.
+        ValueError: If the folder holds something already and `resume` is not asked for, or is a
+            file.
     """
     if path.is_file():
         raise ValueError(f"'{path}' is a file; a run needs a folder of its own")
@@ -65,10 +66,14 @@ def open_run(path: Path, settings: dict[str, Any], seed: int, *, resume: bool) -
         # A run that failed before its first figure has left nothing worth keeping.
         foreign = [entry for entry in path.iterdir() if entry.name not in _MADE_AT_ONCE]
         if foreign or folder.last_checkpoint is not None:
-            raise ValueError(f"'{path}' holds a run already; resume it (--resume) or choose another folder")
+            raise ValueError(
+                f"'{path}' holds a run already; resume it (--resume) or choose another folder"
+            )
     for part in (folder.checkpoints, folder.sounds):
         part.mkdir(parents=True, exist_ok=True)
-    (path / "recipe.yaml").write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    (path / "recipe.yaml").write_text(
+        yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    )
     record = path / "run.json"
     runs = json.loads(record.read_text()) if record.exists() else []
     runs.append({**provenance(), "seed": seed})

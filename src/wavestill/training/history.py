@@ -29,7 +29,8 @@ class History:
                 reader = csv.DictReader(file)
                 self._columns = list(reader.fieldnames or [])
                 self.rows = [
-                    {name: float(value) for name, value in row.items() if value not in ("", None)} for row in reader
+                    {name: float(value) for name, value in row.items() if value not in ("", None)}
+                    for row in reader
                 ]
 
     def append(self, row: dict[str, float]) -> None:

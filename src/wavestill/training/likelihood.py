@@ -11,23 +11,31 @@ from wavestill.training.module import Task
 class Likelihood(Task):
     r"""A density in training by maximum likelihood.
 
-    .. math:: \mathcal{L} = -\frac{1}{B (T - t_0)} \sum_b \sum_{t \ge t_0} \log p(x_{b,t} \mid x_{b,<t}, c_b)
+    .. math:: L = -\frac{1}{B (T - t_0)} \sum_b \sum_{t \ge t_0} \log p(x_{b,t} \mid x_{b,<t}, c_b)
 
-    in nats per sample (per dimension for vectors). A density without `conditionals` is trained through its
-    `log_prob`, whole sequences only.
+    in nats per sample (per dimension for vectors). A density without `conditionals` is trained
+    through its `log_prob`, whole sequences only.
 
     Arguments:
         model: The density.
         config: The run's settings; its `log_scale_min` floors the law in the loss alone.
         seed: Seed of the run.
-        skip_samples: Steps :math:`t_0` at the head of each clip that are left out, their past being cut off.
-        grid_nats: Added to the figures (not to the loss) where a continuous law stands for gridded samples.
+        skip_samples: Steps :math:`t_0` at the head of each clip that are left out, their past
+            being cut off.
+        grid_nats: Added to the figures (not to the loss) where a continuous law stands for gridded
+            samples.
     """
 
     headline = "nats"
 
     def __init__(
-        self, model: nn.Module, config: TrainingConfig, seed: int, *, skip_samples: int = 0, grid_nats: float = 0.0
+        self,
+        model: nn.Module,
+        config: TrainingConfig,
+        seed: int,
+        *,
+        skip_samples: int = 0,
+        grid_nats: float = 0.0,
     ) -> None:
         super().__init__(model, config, seed)
         self.skip_samples = skip_samples

@@ -1,4 +1,4 @@
-"""What the Trainer is given: a loss and an optimiser. It knows nothing of models beyond the protocols."""
+"""What the Trainer is given: a loss and an optimiser; of models only the protocols are known."""
 
 from abc import abstractmethod
 from typing import Any
@@ -38,7 +38,7 @@ class Task(pl.LightningModule):
 
     @abstractmethod
     def measure(self, batch: Batch) -> dict[str, Tensor]:
-        """Figures of held-out material, as they are reported: without the floors and caps of losses."""
+        """Figures of held-out material as they are reported: without floors and caps."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Lightning's hook: one loss, its figures kept for the callbacks."""
@@ -61,8 +61,21 @@ class Task(pl.LightningModule):
         """Lightning's hook: only what changes is saved; a frozen teacher has its own file."""
         kept = ("model.", "objective.balance.")
         state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {name: value for name, value in state.items() if name.startswith(kept)}
+        checkpoint["state_dict"] = {
+            name: value for name, value in state.items() if name.startswith(kept)
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Lightning's hook: the rest of the state is what this task was built with."""
-        checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}
+        """Lightning's hook: the rest of the state is what this task was built with.
+
+        Raises:
+            ValueError: If the checkpoint is of another model.
+        """
+        own, saved = self.state_dict(), checkpoint["state_dict"]
+        for name in sorted(own.keys() | saved.keys()):
+            if name in saved and (name not in own or own[name].shape != saved[name].shape):
+                raise ValueError(
+                    f"the checkpoint is of another model ('{name}' differs); "
+                    "resume with the recipe the run began with, or choose another folder"
+                )
+        checkpoint["state_dict"] = {**own, **saved}

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import yaml
 
-from wavestill.audio.corpus import Corpus
+from wavestill.audio.mel import MelSpec
 from wavestill.distillation import ObjectiveConfig
 from wavestill.models import IAFWaveNetConfig, WaveNetConfig
 from wavestill.nn.conditioning import ConditioningConfig
@@ -21,18 +21,19 @@ _OF_THE_CORPUS = ("num_features", "hop_samples", "sample_rate", "num_speakers")
 class Recipe:
     """What `wavestill fit` and `wavestill distill` are told.
 
-    The run's folder `out` then holds `teacher/` and `student/` (figures, checkpoints, sounds) and `voice/`.
+    The run's folder `out` then holds `teacher/` and `student/` (figures, checkpoints, sounds) and
+    `voice/`.
 
     Arguments:
         corpus: A folder made by `wavestill prepare`, relative to where the command runs.
         out: Folder of the run.
         seed: Seed of weights, batches and noise.
-        teacher: Shape of the teacher. Its `conditioning` may give channels, sub-frames and harmonics; what depends on
-            the corpus is filled in.
+        teacher: Shape of the teacher. Its `conditioning` may give channels, sub-frames and
+            harmonics; what depends on the corpus is filled in.
         fit: How the teacher is trained.
         student: Shape of the student; its conditioning is the teacher's unless it is given.
-        student_begins: What becomes of the teacher's conditioning network in the student: `copy` trains on from it,
-            `share` keeps it frozen, `fresh` begins anew.
+        student_begins: What becomes of the teacher's conditioning network in the student: `copy`
+            trains on from it, `share` keeps it frozen, `fresh` begins anew.
         objective: What the student is trained on.
         distill: How the student is trained.
         teacher_path: Folder of the voice whose teacher is distilled; None: the one in `out`.
@@ -50,20 +51,29 @@ class Recipe:
     teacher_path: Path | None = None
 
     def __post_init__(self) -> None:
-        for part, conditioning in (("teacher", self.teacher.conditioning), ("student", self.student.conditioning)):
+        for part, conditioning in (
+            ("teacher", self.teacher.conditioning),
+            ("student", self.student.conditioning),
+        ):
             for name in _OF_THE_CORPUS:
                 if conditioning is not None and getattr(conditioning, name):
-                    raise ValueError(f"'{part}.conditioning.{name}' follows from the corpus; leave it out")
+                    raise ValueError(
+                        f"'{part}.conditioning.{name}' follows from the corpus; leave it out"
+                    )
 
-    def teacher_config(self, corpus: Corpus) -> WaveNetConfig:
+    def teacher_config(self, spec: MelSpec, num_speakers: int) -> WaveNetConfig:
         """The teacher's shape, with what depends on the corpus filled in."""
         conditioning = self.teacher.conditioning or ConditioningConfig()
-        return dataclasses.replace(self.teacher, conditioning=fill_in(conditioning, corpus))
+        return dataclasses.replace(
+            self.teacher, conditioning=fill_in(conditioning, spec, num_speakers)
+        )
 
-    def student_config(self, corpus: Corpus, teacher: WaveNetConfig) -> IAFWaveNetConfig:
+    def student_config(
+        self, teacher: WaveNetConfig, spec: MelSpec, num_speakers: int
+    ) -> IAFWaveNetConfig:
         """The student's shape, with what depends on the corpus filled in."""
         own = self.student.conditioning
-        conditioning = teacher.conditioning if own is None else fill_in(own, corpus)
+        conditioning = teacher.conditioning if own is None else fill_in(own, spec, num_speakers)
         return dataclasses.replace(self.student, conditioning=conditioning)
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,27 +82,31 @@ class Recipe:
         for part in ("teacher", "student"):
             conditioning = plain[part]["conditioning"]
             if conditioning is not None:
-                plain[part]["conditioning"] = {k: v for k, v in conditioning.items() if k not in _OF_THE_CORPUS}
+                plain[part]["conditioning"] = {
+                    k: v for k, v in conditioning.items() if k not in _OF_THE_CORPUS
+                }
         return plain
 
 
-def fill_in(conditioning: ConditioningConfig, corpus: Corpus) -> ConditioningConfig:
-    """The conditioning of models of this corpus.
+def fill_in(
+    conditioning: ConditioningConfig, spec: MelSpec, num_speakers: int
+) -> ConditioningConfig:
+    """The conditioning of models of a corpus with this spec and so many named speakers.
 
     Raises:
         ValueError: If harmonics are asked for and the corpus has no pitch.
     """
-    if conditioning.num_harmonics and not corpus.spec.pitch:
+    if conditioning.num_harmonics and not spec.pitch:
         raise ValueError(
-            f"'num_harmonics' is {conditioning.num_harmonics} but the corpus '{corpus.path}' has no pitch; "
+            f"'num_harmonics' is {conditioning.num_harmonics} but the corpus has no pitch; "
             "prepare it with --pitch, or set it to 0"
         )
     return dataclasses.replace(
         conditioning,
-        num_features=corpus.spec.num_features,
-        hop_samples=corpus.spec.hop_samples,
-        sample_rate=corpus.spec.sample_rate,
-        num_speakers=len(corpus.speakers),
+        num_features=spec.num_features,
+        hop_samples=spec.hop_samples,
+        sample_rate=spec.sample_rate,
+        num_speakers=num_speakers,
     )
 
 
@@ -100,8 +114,8 @@ def load_recipe(path: Path | str) -> Recipe:
     """Read a recipe.
 
     Raises:
-        ValueError: In one line and with the key's name, if the file is missing or no YAML, or a key is unknown,
-            missing, of the wrong type or out of range.
+        ValueError: In one line and with the key's name, if the file is missing or no YAML, or a
+            key is unknown, missing, of the wrong type or out of range.
     """
     path = Path(path)
     if not path.is_file():
@@ -109,7 +123,9 @@ def load_recipe(path: Path | str) -> Recipe:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"'{path}' is not readable as YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(
+            f"'{path}' is not readable as YAML: {' '.join(str(error).split())}"
+        ) from error
     if not isinstance(values, dict):
         raise ValueError(f"'{path}' is not a recipe: it holds no keys")
     try:

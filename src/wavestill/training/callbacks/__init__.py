@@ -1,1 +1,1 @@
-"""What happens around the steps of a run: budget, averages, validation, figures, sounds, checkpoints."""
+"""Around the steps of a run: budget, averages, validation, figures, sounds, checkpoints."""

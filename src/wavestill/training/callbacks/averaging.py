@@ -15,7 +15,8 @@ from wavestill.training.module import Task
 class Averaging(pl.Callback):
     r"""An exponential moving average of the weights in training.
 
-    .. math:: \bar w_n = d_n \bar w_{n-1} + (1 - d_n) w_n, \quad d_n = \min(d, \tfrac{1 + n}{10 + n})
+    .. math:: \bar w_n = d_n \bar w_{n-1} + (1 - d_n) w_n, \quad
+        d_n = \min(d, \tfrac{1 + n}{10 + n})
 
     The warm-up of :math:`d_n` forgets the random start within a few steps.
 
@@ -32,14 +33,22 @@ class Averaging(pl.Callback):
         assert isinstance(pl_module, Task)
         weights = pl_module.trained()
         known = self._averages or [weight.detach().clone() for weight in weights]
-        self._averages = [average.to(weight.device) for average, weight in zip(known, weights, strict=True)]
+        self._averages = [
+            average.to(weight.device) for average, weight in zip(known, weights, strict=True)
+        ]
 
     @torch.no_grad()
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
     ) -> None:
         """Move the averages towards the new weights."""
-        assert isinstance(pl_module, Task) and self._averages is not None
+        assert isinstance(pl_module, Task)
+        assert self._averages is not None
         step = trainer.global_step
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self._averages, [w.detach() for w in pl_module.trained()], 1 - decay)

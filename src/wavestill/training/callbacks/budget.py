@@ -13,7 +13,8 @@ from wavestill.training.data import Batch
 class Budget(pl.Callback):
     r"""Spends the steps or minutes of a run.
 
-    With :math:`a \in [0, 1]` the share of the run that is over, the larger of steps/`max_steps` and elapsed/`minutes`,
+    With :math:`a \in [0, 1]` the share of the run that is over, the larger of steps/`max_steps`
+    and elapsed/`minutes`,
 
     .. math:: \eta = \eta_{max} \, \min(1, \tfrac{n + 1}{n_{warm}}) \,
         \bigl(r + (1 - r) \tfrac{1 + \cos \pi a}{2}\bigr)
@@ -62,7 +63,12 @@ class Budget(pl.Callback):
                 group["lr"] = rate
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
     ) -> None:
         """End the run when its budget is spent; all processes at the same step."""
         over = self.share(trainer.global_step) >= 1.0

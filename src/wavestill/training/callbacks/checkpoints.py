@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 
@@ -12,7 +11,8 @@ from wavestill.training.data import Batch
 class Checkpoints(pl.Callback):
     """Writes `last.ckpt` every so many minutes, at the end, and when the run is interrupted.
 
-    The file is written beside its place and moved there whole; a run killed while writing keeps the one before.
+    The file is written beside its place and moved there whole; a run killed while writing keeps
+    the one before.
 
     Arguments:
         folder: Where it goes.
@@ -29,7 +29,12 @@ class Checkpoints(pl.Callback):
         self._written_s = time.monotonic()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
     ) -> None:
         """Write when it is time."""
         due = time.monotonic() - self._written_s >= 60 * self.every_minutes
@@ -37,7 +42,9 @@ class Checkpoints(pl.Callback):
         if trainer.strategy.reduce_boolean_decision(due or last, all=False):
             self.write(trainer)
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         """Keep an interrupted run; a diverged one keeps its last good checkpoint."""
         if isinstance(exception, KeyboardInterrupt) and trainer.global_step > 0:
             self.write(trainer)

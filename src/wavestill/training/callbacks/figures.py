@@ -2,7 +2,6 @@
 
 import math
 import time
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -24,7 +23,8 @@ class TrainingDivergedError(ValueError):
 class Figures(pl.Callback):
     """Writes a row of the history every so many steps, and validates.
 
-    Figures of training steps are means since the last row; those of validation begin with `valid_`.
+    Figures of training steps are means since the last row; those of validation begin with
+    `valid_`.
 
     Arguments:
         history: Where the rows go.
@@ -55,7 +55,12 @@ class Figures(pl.Callback):
         self._clear()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
     ) -> None:
         """Add the step's figures; write a row when it is time."""
         assert isinstance(pl_module, Task)
@@ -65,7 +70,9 @@ class Figures(pl.Callback):
         self._num_samples += math.prod(batch.shape) * trainer.world_size
         step = trainer.global_step
         last = trainer.should_stop or step == trainer.max_steps
-        validate = self.validation is not None and (last or step % self.config.validate_every_steps == 0)
+        validate = self.validation is not None and (
+            last or step % self.config.validate_every_steps == 0
+        )
         if last or validate or step % self.config.log_every_steps == 0:
             self._write_row(trainer, pl_module, validate=validate)
 

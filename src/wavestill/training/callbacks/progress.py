@@ -1,11 +1,17 @@
 """A bar on the terminal: the share of the run that is over, nats and speed."""
 
 import math
-from typing import Any
 
 import lightning.pytorch as pl
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from wavestill.training.callbacks.budget import Budget
 from wavestill.training.data import Batch
@@ -41,7 +47,12 @@ class ProgressLine(pl.Callback):
         self._bar.start()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
     ) -> None:
         """Move the bar; the figures are those of the newest row."""
         assert isinstance(pl_module, Task)
@@ -49,16 +60,21 @@ class ProgressLine(pl.Callback):
         if self.history.rows:
             row = self.history.rows[-1]
             nats = row.get(pl_module.headline, float("nan"))
-            figures = f"{pl_module.headline} {nats:.4f} · {row['samples_per_second'] / 1000:.1f} k samples/s"
+            speed = row["samples_per_second"] / 1000
+            figures = f"{pl_module.headline} {nats:.4f} · {speed:.1f} k samples/s"
             for name in ("valid_nats", "valid_kl_nats"):
                 if not math.isnan(self.history.last(name)):
                     figures += f" · held out {self.history.last(name):.4f}"
-        self._bar.update(self._task, completed=self.budget.share(trainer.global_step), figures=figures)
+        self._bar.update(
+            self._task, completed=self.budget.share(trainer.global_step), figures=figures
+        )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave the bar as it stands."""
         self._bar.stop()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         """Give the terminal back."""
         self._bar.stop()

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -59,7 +58,12 @@ class Sounds(pl.Callback):
             self._write("recording", self.recording, trainer.global_step)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
     ) -> None:
         """Draw when it is time."""
         assert isinstance(pl_module, Task)
@@ -76,7 +80,9 @@ class Sounds(pl.Callback):
         write_sound(self.folder / f"{name}.wav", sound.numpy(), self.sample_rate)
         tag = "recording" if name == "recording" else "model"
         self.writer.add_audio(tag, sound.clamp(-1, 1), step, self.sample_rate)
-        self.writer.add_image(f"{tag}_spectrogram", spectrogram_picture(sound.numpy()), step, dataformats="HW")
+        self.writer.add_image(
+            f"{tag}_spectrogram", spectrogram_picture(sound.numpy()), step, dataformats="HW"
+        )
 
 
 def sounds_of(
@@ -104,16 +110,24 @@ def sounds_of(
         sound: Tensor = model.sample(1, context, generator=generator)  # type: ignore[operator]
         return sound[0]
 
-    return Sounds(draw, recording, sample_rate, folder, writer, averaging, every_minutes=every_minutes)
+    return Sounds(
+        draw, recording, sample_rate, folder, writer, averaging, every_minutes=every_minutes
+    )
 
 
-def spectrogram_picture(sound: np.ndarray, num_fft: int = 512, range_db: float = 80.0) -> np.ndarray:
-    """A spectrogram as a grey picture `(F, T)` in [0, 1]: low frequencies below, the loudest bin white."""
+def spectrogram_picture(
+    sound: np.ndarray, num_fft: int = 512, range_db: float = 80.0
+) -> np.ndarray:
+    """A spectrogram as a grey picture `(F, T)`: low frequencies below, the loudest bin white."""
     window = torch.hann_window(num_fft)
     signal = torch.as_tensor(sound, dtype=torch.float32)
     if len(signal) < num_fft:
         signal = torch.nn.functional.pad(signal, (0, num_fft - len(signal)))
-    power = torch.stft(signal, num_fft, num_fft // 4, window=window, return_complex=True).abs().square()
+    power = (
+        torch.stft(signal, num_fft, num_fft // 4, window=window, return_complex=True)
+        .abs()
+        .square()
+    )
     # Floored far below anything audible: digital silence has no logarithm.
     level_db = 10 * power.clamp_min(1e-12).log10()
     grey = ((level_db - level_db.max()) / range_db + 1).clamp(0, 1)

@@ -24,7 +24,7 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, task: Task) -> dict[str, float]:
-        """Means over the batches, those left out where a figure has no value; the noise is the same each time."""
+        """Means over the batches where a figure has a value; the noise is the same each time."""
         found: dict[str, list[float]] = {}
         with self.averaging.applied(task):
             for number, batch in enumerate(self.batches):

@@ -14,11 +14,17 @@ from wavestill.audio.corpus import Clip, Corpus
 from wavestill.audio.mel import MelSpec
 from wavestill.density import Autoregressive, InverseAutoregressive
 from wavestill.evaluation.griffin_lim import griffin_lim
-from wavestill.evaluation.inputs import context_for, device_of, noise_for, tensor_for
+from wavestill.evaluation.inputs import (
+    context_for,
+    device_of,
+    noise_for,
+    set_to_evaluation,
+    tensor_for,
+)
 from wavestill.evaluation.likelihood import Closeness, closeness, teacher_nats
-from wavestill.machine import describe_machine, wavestill_commit, wavestill_version
 from wavestill.evaluation.metrics import compare, missing_libraries
 from wavestill.evaluation.speed import measure_speed
+from wavestill.machine import describe_machine, wavestill_commit, wavestill_version
 from wavestill.sampling import cached
 
 Waves = list[Float32[np.ndarray, " T"]]
@@ -57,7 +63,8 @@ class ClipSounds:
     Arguments:
         id: The clip's name in the corpus.
         text: What is said, if known.
-        sounds: Waveforms by name: `recording`, and those of `teacher`, `student`, `griffin_lim` that exist.
+        sounds: Waveforms by name: `recording`, and those of `teacher`, `student`, `griffin_lim`
+            that exist.
     """
 
     id: str
@@ -70,8 +77,9 @@ class Evaluation:
     """What was measured.
 
     Arguments:
-        results: Figures under the keys of `results.json`: finite numbers and strings. A figure that could not be had
-            has no key, and `notes` says why. Beside a mean over several clips stands its `..._standard_error`.
+        results: Figures under the keys of `results.json`: finite numbers and strings. A figure
+            that could not be had has no key, and `notes` says why. Beside a mean over several
+            clips stands its `..._standard_error`.
         clips: The sounds that the figures are of, for the report.
         sample_rate_hz: Their rate.
     """
@@ -95,8 +103,9 @@ def evaluate(
 ) -> Evaluation:
     """Measure a voice on held-out recordings that it copies from their own frames.
 
-    All figures are of the same clips, spread evenly over the split and cut to their first `max_seconds`. The teacher
-    samples step by step (`sampling.cached`), all clips at once; the student and Griffin-Lim take one at a time.
+    All figures are of the same clips, spread evenly over the split and cut to their first
+    `max_seconds`. The teacher samples step by step (`sampling.cached`), all clips at once; the
+    student and Griffin-Lim take one at a time.
 
     Arguments:
         voice: Teacher, student, or both, and their `MelSpec`.
@@ -110,23 +119,29 @@ def evaluate(
         progress: Told the stage and the share of it that is done, 0 to 1.
 
     Raises:
-        ValueError: If the voice is empty, the corpus has another spec, the split has no clips, or a number is not
+        ValueError: If the voice is empty, the corpus has another spec, the split has no clips, or
+        a number is not
             positive.
     """
     teacher, student = voice.teacher, voice.student
     if teacher is None and student is None:
-        raise ValueError("the voice has neither a teacher nor a student; train one first (wavestill fit)")
+        raise ValueError(
+            "the voice has neither a teacher nor a student; train one first (wavestill fit)"
+        )
     if num_clips < 1 or max_seconds <= 0 or num_points < 1:
-        raise ValueError(f"num_clips={num_clips}, max_seconds={max_seconds}, num_points={num_points} must be positive")
+        raise ValueError(
+            f"num_clips={num_clips}, max_seconds={max_seconds} and num_points={num_points} "
+            "must be positive"
+        )
     voice.spec.require_same(corpus.spec)
     clips = _choose(corpus, split, num_clips, max_seconds, voice.speakers)
     for model in (teacher, student):
-        if isinstance(model, torch.nn.Module):
-            model.eval()
+        set_to_evaluation(model)
     progress = progress or (lambda stage, share: None)
     generator = torch.Generator().manual_seed(seed)
     notes = [
-        f"{name.upper()} is left out: '{library}' is not installed (pip install 'wavestill[eval]')."
+        f"{name.upper()} is left out: '{library}' is not installed "
+        "(pip install 'wavestill[eval]')."
         for name, library in missing_libraries().items()
     ]
     results: dict[str, Any] = {
@@ -144,10 +159,13 @@ def evaluate(
         results["student"] = _student_figures(student, close, notes)
         sounds["student"] = [np.asarray(c.x.float().cpu()) for c in close]
     sounds["griffin_lim"] = [
-        griffin_lim(clip.frames, voice.spec, seed=seed) for clip in _tell(clips, "Griffin-Lim", progress)
+        griffin_lim(clip.frames, voice.spec, seed=seed)
+        for clip in _tell(clips, "Griffin-Lim", progress)
     ]
     quality = _quality(clips, sounds, voice.spec, notes, progress)
-    results["data"] |= {k: v for k, v in quality.pop("recording").items() if k.startswith("harmonicity")}
+    results["data"] |= {
+        k: v for k, v in quality.pop("recording").items() if k.startswith("harmonicity")
+    }
     if student is not None:
         spread = {k: v for k, v in quality["student"].items() if k.startswith("std_over_data")}
         results["student"] = spread | results["student"]
@@ -171,12 +189,20 @@ def evaluate(
 def _choose(
     corpus: Corpus, split: str, num_clips: int, max_seconds: float, speakers: tuple[str, ...]
 ) -> list[Clip]:
-    """Clips spread evenly over the split, cut to whole frames, their speakers numbered as the voice does."""
+    """Clips spread over the split, cut to whole frames, speakers numbered as by the voice."""
     clips = corpus.split(split)
     if len(clips) == 0:
-        others = [name for name in ("test", "valid", "train") if name != split and len(corpus.split(name))]
-        raise ValueError(f"the {split} split is empty; there are clips in {' and '.join(others) or 'no split'}")
-    chosen = np.unique(np.linspace(0, len(clips) - 1, min(num_clips, len(clips))).round().astype(int))
+        others = [
+            name
+            for name in ("test", "valid", "train")
+            if name != split and len(corpus.split(name))
+        ]
+        raise ValueError(
+            f"the {split} split is empty; there are clips in {' and '.join(others) or 'no split'}"
+        )
+    chosen = np.unique(
+        np.linspace(0, len(clips) - 1, min(num_clips, len(clips))).round().astype(int)
+    )
     hop = corpus.spec.hop_samples
     most = max(1, math.floor(max_seconds * corpus.spec.sample_rate / hop))
     return [
@@ -193,13 +219,20 @@ def _number(name: str | None, speakers: tuple[str, ...]) -> int | None:
     if not speakers:
         return None
     if len(speakers) > 1 and name not in speakers:
-        raise ValueError(f"the voice knows the speakers {', '.join(speakers)}, not {name!r} of the corpus")
+        raise ValueError(
+            f"the voice knows the speakers {', '.join(speakers)}, not {name!r} of the corpus"
+        )
     return speakers.index(name) if name in speakers else 0
 
 
 def _describe(clips: Sequence[Clip], split: str, spec: MelSpec) -> dict[str, Any]:
     seconds = sum(len(clip.wave) for clip in clips) / spec.sample_rate
-    return {"split": split, "num_clips": len(clips), "seconds": seconds, "sample_rate_hz": spec.sample_rate}
+    return {
+        "split": split,
+        "num_clips": len(clips),
+        "seconds": seconds,
+        "sample_rate_hz": spec.sample_rate,
+    }
 
 
 def _teacher_figures(
@@ -211,7 +244,9 @@ def _teacher_figures(
     ]
     return {
         **_summary("nll_nats_per_sample", nats, "teacher", notes),
-        **_summary("nll_bits_per_sample", [value / math.log(2) for value in nats], "teacher", notes),
+        **_summary(
+            "nll_bits_per_sample", [value / math.log(2) for value in nats], "teacher", notes
+        ),
         **_size(teacher),
     }
 
@@ -219,7 +254,7 @@ def _teacher_figures(
 def _teacher_copies(
     teacher: Autoregressive, clips: Sequence[Clip], generator: torch.Generator, progress: Progress
 ) -> Waves:
-    """All clips in one batch, the shorter ones padded: a step costs about as much for one as for many."""
+    """All clips in one batch, short ones padded: a step costs about the same for one and many."""
     length = max(len(clip.wave) for clip in clips)
     x = cached(
         teacher,
@@ -227,7 +262,9 @@ def _teacher_copies(
         context_for(teacher, clips),
         progress=lambda step: progress("teacher, step by step", step / length),
     )
-    return [np.asarray(row[: len(clip.wave)].float().cpu()) for row, clip in zip(x, clips, strict=True)]
+    return [
+        np.asarray(row[: len(clip.wave)].float().cpu()) for row, clip in zip(x, clips, strict=True)
+    ]
 
 
 def _close(
@@ -238,7 +275,7 @@ def _close(
     num_points: int,
     progress: Progress,
 ) -> list[Closeness]:
-    """The student's copies, each with its distance from the teacher along the way, where there is a teacher."""
+    """The student's copies, each with its distance from the teacher, where there is one."""
     points = torch.Generator(device_of(student)).manual_seed(generator.initial_seed())
     return [
         closeness(
@@ -254,7 +291,9 @@ def _close(
     ]
 
 
-def _student_figures(student: InverseAutoregressive, close: list[Closeness], notes: list[str]) -> dict[str, Any]:
+def _student_figures(
+    student: InverseAutoregressive, close: list[Closeness], notes: list[str]
+) -> dict[str, Any]:
     columns = {
         "kl_nats_per_sample": [c.kl_nats for c in close],
         "kl_floor_nats_per_sample": [c.kl_floor_nats for c in close],
@@ -262,14 +301,20 @@ def _student_figures(student: InverseAutoregressive, close: list[Closeness], not
     }
     figures: dict[str, Any] = {}
     for name, values in columns.items():
-        figures |= _summary(name, [value for value in values if value is not None], "student", notes)
+        figures |= _summary(
+            name, [value for value in values if value is not None], "student", notes
+        )
     return figures | _size(student)
 
 
 def _quality(
-    clips: Sequence[Clip], sounds: dict[str, Waves], spec: MelSpec, notes: list[str], progress: Progress
+    clips: Sequence[Clip],
+    sounds: dict[str, Waves],
+    spec: MelSpec,
+    notes: list[str],
+    progress: Progress,
 ) -> dict[str, dict[str, float]]:
-    """Means over the clips of every metric of every system, the recordings themselves among them."""
+    """Means of every metric of every system over the clips; the recordings are one of them."""
     quality: dict[str, dict[str, float]] = {}
     for done, (system, copies) in enumerate(sounds.items()):
         progress("metrics", done / len(sounds))
@@ -286,18 +331,24 @@ def _quality(
             quality[system] |= _summary(name, per_clip, system, notes)
         if system != "recording":
             notes += [
-                f"{system}: {name} has no value on {len(why)} of {len(clips)} clips ({'; '.join(sorted(set(why)))})."
+                f"{system}: {name} has no value on {len(why)} of {len(clips)} clips "
+                f"({'; '.join(sorted(set(why)))})."
                 for name, why in reasons.items()
             ]
     progress("metrics", 1.0)
     return quality
 
 
-def _summary(name: str, values: Sequence[float], system: str, notes: list[str]) -> dict[str, float]:
-    """Mean over the clips and its standard error; values that are not finite are left out and named."""
+def _summary(
+    name: str, values: Sequence[float], system: str, notes: list[str]
+) -> dict[str, float]:
+    """Mean over the clips and its standard error; what is not finite is left out and named."""
     finite = np.array([value for value in values if math.isfinite(value)])
     if len(finite) < len(values):
-        notes.append(f"{system}: {name} is not finite on {len(values) - len(finite)} of {len(values)} clips.")
+        notes.append(
+            f"{system}: {name} is not finite on {len(values) - len(finite)} of {len(values)} "
+            "clips."
+        )
     if len(finite) == 0:
         return {}
     summary = {name: float(finite.mean())}
