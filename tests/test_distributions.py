@@ -74,7 +74,7 @@ def support(law: Distribution) -> Tensor:
     elif isinstance(law, Discretized):
         points = law.low + law.bin_width * torch.arange(law.num_levels, dtype=law.dtype)
     else:
-        points = torch.linspace(-40, 40, 16_001, dtype=law.dtype)
+        points = torch.linspace(-80, 80, 32_001, dtype=law.dtype)
     return points.view(-1, 1, 1)
 
 
@@ -118,7 +118,8 @@ def test_entropy_mean_and_variance_are_sums_over_the_support(name):
     x = support(law)
     log_prob = law.log_prob(x)
     mean = total(law, log_prob.exp() * x, x)
-    tolerance = {"rtol": 1e-5, "atol": 1e-6}
+    # The quadrature of a mixture errs by up to 1e-4 where its quantiles cross a gap.
+    tolerance = {"rtol": 1e-3, "atol": 1e-3} if isinstance(law, Mixture) else {}
     torch.testing.assert_close(law.mean.expand(SHAPE), mean, **tolerance)
     variance = total(law, log_prob.exp() * (x - mean) ** 2, x)
     torch.testing.assert_close(law.variance, variance, **tolerance)
@@ -277,7 +278,7 @@ def test_agrees_with_scipy(kind):
         (law.variance, peer.var()),
         (law.icdf(torch.full(SHAPE, 0.2, dtype=torch.float64)), peer.ppf(0.2)),
     ):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
 @each_kind
@@ -338,6 +339,18 @@ def test_log_mass_in_float32(kind):
     torch.testing.assert_close(
         law.log_mass(c, h).double(), wide.log_mass(c.double(), h), rtol=3e-7, atol=2e-6
     )
+
+
+@each_kind
+@each_dtype
+def test_gradient_of_the_narrowest_bin_at_the_mode(kind, dtype):
+    """Where the difference of the cdfs rounds to 0, and log 0 would put NaN into the gradient."""
+    loc, log_scale = (torch.zeros(1, dtype=dtype, requires_grad=True) for _ in range(2))
+    log_mass = KINDS[kind](loc, log_scale).log_mass(torch.zeros(1, dtype=dtype), 2.0**-60)
+    log_density = {"logistic": -math.log(4), "normal": -0.5 * math.log(2 * math.pi)}[kind]
+    assert log_mass.item() == pytest.approx(log_density - 59 * math.log(2), rel=1e-6)
+    gradients = torch.autograd.grad(log_mass.sum(), (loc, log_scale))
+    torch.testing.assert_close(torch.cat(gradients), torch.tensor([0, -1], dtype=dtype))
 
 
 def test_log1mexp_and_log_ndtr_against_high_precision():

@@ -47,6 +47,14 @@ def test_with_all_cepstra_mcd_is_the_log_spectral_distance_without_its_mean(wave
     assert 0 < mcd_db(wave, other, spec) < expected
 
 
+def test_what_lies_far_below_the_loudest_is_not_compared(spec):
+    spec = type(spec)(**{**spec.to_dict(), "floor": 1e-12})
+    burst = noisy(np.zeros(8000), 0.3) * (np.arange(8000) < 4000)
+    faint = (burst + noisy(np.zeros(8000), 1e-5)).astype(np.float32)
+    assert mel_distance_db(burst, faint, spec) < 0.05
+    assert mel_distance_db(burst, noisy(burst, 1e-2), spec) > 5
+
+
 def test_an_octave_is_1200_cents(spec):
     t = np.arange(8000) / 8000
     low, high = (

@@ -16,7 +16,10 @@ from wavestill.commands.distill import distill_student
 from wavestill.commands.evaluate import measure_and_report
 from wavestill.commands.fit import fit_teacher
 from wavestill.commands.terminal import Outcome, say, waiting
+from wavestill.density import Conditioning
 from wavestill.known_truth import learn_known_truth
+from wavestill.publish import Voice
+from wavestill.sampling import cached, standard_noise
 from wavestill.training.recipe import Recipe, load_recipe
 
 _MEASURING_S = 75.0
@@ -26,6 +29,8 @@ _TEACHER_SHARE = 0.55
 """Of the time for training; the student is worth nothing without a good teacher."""
 
 _LEAST_TRAINING_S = 20.0
+
+_NUM_CLIPS = 4
 
 _ABOUT = (
     "This is how far {minutes:.0f} minutes on this machine get, with a small voice at {rate:,} "
@@ -71,8 +76,8 @@ def demo(*, corpus: Path | None = None, out: Path = Path("demo"), minutes: float
         prepared,
         out,
         split="test" if len(prepared.split("test")) else "train",
-        num_clips=4,
-        max_seconds=2.5,
+        num_clips=_NUM_CLIPS,
+        max_seconds=_affordable_seconds(voice),
         speed=True,
         seed=0,
         metrics={part: out / part / "metrics.csv" for part in ("teacher", "student")},
@@ -140,6 +145,19 @@ def _recipe(path: Path, out: Path, training_s: float) -> Recipe:
         fit=dataclasses.replace(recipe.fit, minutes=teacher_minutes),
         distill=dataclasses.replace(recipe.distill, minutes=student_minutes),
     )
+
+
+def _affordable_seconds(voice: Voice) -> float:
+    """Seconds of each clip that the teacher can draw in half the time set aside for measuring."""
+    teacher, spec = voice.require_teacher(), voice.spec
+    trial_frames = 2
+    num_steps = trial_frames * spec.hop_samples
+    noise = standard_noise(teacher.base, (_NUM_CLIPS, num_steps))
+    frames = torch.zeros(_NUM_CLIPS, trial_frames, spec.num_features)
+    begin_s = time.perf_counter()
+    cached(teacher, noise, Conditioning(frames))
+    seconds_per_step = (time.perf_counter() - begin_s) / num_steps
+    return min(2.5, max(0.5, 0.5 * _MEASURING_S / seconds_per_step / spec.sample_rate))
 
 
 def _for_card(results: dict[str, Any]) -> dict[str, Any]:

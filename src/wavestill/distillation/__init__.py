@@ -1,6 +1,6 @@
 """Density distillation: an objective of named, weighted terms of a student before its teacher."""
 
-from wavestill.distillation.balance import Balance, FixedWeights, GradientBalance
+from wavestill.distillation.balance import Balance, FixedWeights, LoudnessBalance
 from wavestill.distillation.divergence import StepDivergence
 from wavestill.distillation.objective import Losses, Objective
 from wavestill.distillation.recipe import ObjectiveConfig
@@ -11,8 +11,8 @@ __all__ = [
     "Balance",
     "FixedWeights",
     "FrozenTeacher",
-    "GradientBalance",
     "Losses",
+    "LoudnessBalance",
     "MultiResolutionMagnitude",
     "Objective",
     "ObjectiveConfig",

@@ -1,21 +1,18 @@
 """How the terms of an objective are weighted against one another."""
 
+import math
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-Gradient = tuple[Tensor, ...]
-
 
 @runtime_checkable
 class Balance(Protocol):
-    """Gives each term its weight, from the terms' gradients at the student's output."""
+    """Gives each term its weight."""
 
-    def __call__(
-        self, gradients: Mapping[str, Gradient], loudness: Tensor | None
-    ) -> dict[str, Tensor]:
+    def __call__(self, loudness: Tensor | None) -> dict[str, float | Tensor]:
         """The weights by name; `loudness` is the student's std over the data's, where known."""
         ...
 
@@ -30,85 +27,53 @@ class FixedWeights:
     def __init__(self, weights: Mapping[str, float]) -> None:
         self.weights = dict(weights)
 
-    def __call__(
-        self, gradients: Mapping[str, Gradient], loudness: Tensor | None
-    ) -> dict[str, Tensor]:
+    def __call__(self, loudness: Tensor | None) -> dict[str, float | Tensor]:
         """The constants."""
         del loudness
-        return {
-            name: next(iter(g)).new_tensor(self.weights[name]) for name, g in gradients.items()
-        }
+        return dict(self.weights)
 
 
-class GradientBalance(nn.Module):
-    r"""Weights by shares of the gradient, those of the spectral terms following the level.
+class LoudnessBalance(nn.Module):
+    r"""Weights that rise while the student is quieter than the data, and fall while it is louder.
 
-    With :math:`\bar g_i` the running norm of term `i`'s gradient at the student's output and `r_i`
-    its share,
-
-    .. math:: w_i = r_i \, e^{k_i} \, \bar g_\mathrm{first} / \bar g_i, \qquad
+    .. math:: w_i = w_i^{(0)} e^k, \qquad
         k \leftarrow k + \eta \, (\log \sigma_\mathrm{data} - \log \sigma_\mathrm{student})
 
-    The first term (the divergence) has weight 1. The integral `k` acts on the others and is what
-    cures the whisper: reverse KL pulls the student's level down, and no constant weight is right
-    for every teacher.
+    for every term but the first, the divergence, whose weight is constant. Reverse KL pulls the
+    student's level down: at weight 1 of a magnitude loss a student came out 10 dB too quiet, and
+    no constant cures every teacher. The integral `k` finds the weight at which the levels agree.
+
+    Note:
+        Equal gradient norms would not do: where two terms pull against each other their gradients
+        are equal at any balance point, and off it the divergence's is mostly noise.
 
     Arguments:
-        shares: Gradient norm of each term relative to the first one's.
-        decay: Of the running norms, per step.
-        loudness_rate: `eta`, per step; 0 leaves the shares alone.
-        loudness_range: Limits of `exp(k)`.
+        weights: The weights to begin with, the divergence's first.
+        rate: `eta`, per step.
+        reach: Limit of `|k|`, in nats.
     """
 
-    norms: Tensor
     push: Tensor
 
     def __init__(
-        self,
-        shares: Mapping[str, float],
-        *,
-        decay: float = 0.98,
-        loudness_rate: float = 0.01,
-        loudness_range: tuple[float, float] = (0.25, 16.0),
+        self, weights: Mapping[str, float], *, rate: float = 0.01, reach: float = math.log(20)
     ) -> None:
         super().__init__()
-        self.shares = dict(shares)
-        self.decay = decay
-        self.loudness_rate = loudness_rate
-        self.loudness_range = loudness_range
-        self.register_buffer("norms", torch.zeros(len(shares)))
+        self.weights = dict(weights)
+        self.rate = rate
+        self.reach = reach
         self.register_buffer("push", torch.zeros(()))
 
     @torch.no_grad()
-    def __call__(
-        self, gradients: Mapping[str, Gradient], loudness: Tensor | None
-    ) -> dict[str, Tensor]:
-        """The weights of this step, after the running norms and the loudness have been updated."""
-        fresh = torch.stack([_norm(gradients[name]) for name in self.shares])
-        first_call = bool((self.norms == 0).all())
-        self.norms.copy_(
-            fresh if first_call else self.decay * self.norms + (1 - self.decay) * fresh
-        )
-        if loudness is not None and self.loudness_rate:
-            low, high = self.loudness_range
-            error = loudness.clamp(
-                0.1, 10.0
-            ).log()  # one silent or bursting batch must not wind the integral up
-            self.push.copy_((self.push - self.loudness_rate * error).clamp(_log(low), _log(high)))
-        names = list(self.shares)
-        # A term at its minimum has no gradient; its weight is then bounded, not infinite.
-        relative = self.norms[0] / self.norms.clamp_min(1e-6 * float(self.norms[0]) + 1e-30)
+    def __call__(self, loudness: Tensor | None) -> dict[str, float | Tensor]:
+        """The weights of this step, after the integral has taken the loudness in."""
+        if loudness is not None:
+            # The student begins at a twentieth of the level, and one batch may be silent: neither
+            # must wind the integral up.
+            error = loudness.clamp(0.75, 1.33).log()
+            self.push.copy_((self.push - self.rate * error).clamp(-self.reach, self.reach))
+        first = next(iter(self.weights))
         return {
-            name: torch.ones_like(relative[0])
-            if i == 0
-            else self.shares[name] * self.push.exp() * relative[i]
-            for i, name in enumerate(names)
+            name: weight if name == first else weight * self.push.exp()
+            for name, weight in self.weights.items()
         }
-
-
-def _norm(gradient: Gradient) -> Tensor:
-    return torch.stack([part.square().sum() for part in gradient]).sum().sqrt()
-
-
-def _log(value: float) -> float:
-    return float(torch.tensor(value).log())

@@ -1,10 +1,6 @@
-r"""The objective of distillation: named terms, weighted, of one student pass and one teacher pass.
+r"""The objective of distillation: named, weighted terms of one student and one teacher pass.
 
 .. math:: L = \mathrm{KL}(q \| p) + \sum_i w_i L_i
-
-Each term's gradient is taken at the student's output, :math:`(\mu_t, \log s_t)`, where the terms
-can be compared and weighed; the student is then run backwards once, with the weighted sum. So
-balancing costs no extra pass.
 """
 
 from collections.abc import Mapping
@@ -13,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wavestill.density import Context, Density, Draw, InverseAutoregressive
-from wavestill.distillation.balance import Balance, FixedWeights, Gradient
+from wavestill.density import Context, Density, InverseAutoregressive
+from wavestill.distillation.balance import Balance, FixedWeights
 from wavestill.distillation.trial import FrozenTeacher, Term, Trial
 from wavestill.distributions import standard_noise
 from wavestill.divergences import KL, TotalVariation
@@ -90,29 +86,15 @@ class Objective(nn.Module):
             generator: Source of the noise and of the terms' quadrature points.
         """
         trial = self.attempt(reference, context, shape=shape, generator=generator)
-        outputs = _outputs(trial.draw)
-        values: dict[str, Tensor] = {}
-        gradients: dict[str, Gradient] = {}
-        for name, term in self.terms.items():
-            value = term(trial)
-            # The graph behind the outputs is the student's: it is kept for the one run backwards
-            # at the end.
-            gradients[name] = torch.autograd.grad(value, outputs, retain_graph=True)
-            values[name] = value.detach()
-        unit = _data_units(trial)
-        loudness = _loudness(trial)
-        weights = self.balance({n: _scaled(g, unit) for n, g in gradients.items()}, loudness)
-        pull = torch.stack(
-            [
-                (
-                    output * torch.stack([weights[n] * gradients[n][i] for n in gradients]).sum(0)
-                ).sum()
-                for i, output in enumerate(outputs)
-            ]
-        ).sum()
-        value = torch.stack([weights[n] * values[n] for n in values]).sum()
+        terms = {name: term(trial) for name, term in self.terms.items()}
+        weights = {
+            name: torch.as_tensor(weight, dtype=terms[name].dtype, device=terms[name].device)
+            for name, weight in self.balance(_loudness(trial)).items()
+        }
+        total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        values = {name: term.detach() for name, term in terms.items()}
         values |= {f"weight/{name}": weight for name, weight in weights.items()}
-        return Losses(value + pull - pull.detach(), values)
+        return Losses(total, values)
 
     def attempt(
         self,
@@ -172,23 +154,6 @@ class Objective(nn.Module):
         if loudness is not None:
             figures["std_over_data"] = loudness
         return figures
-
-
-def _outputs(draw: Draw) -> tuple[Tensor, Tensor]:
-    """What the student hands on: location and log-scale of every step, of which `x` is made."""
-    return draw.conditionals.loc, draw.conditionals.log_scale  # type: ignore[attr-defined]
-
-
-def _data_units(trial: Trial) -> Tensor:
-    """Standard deviation of the recordings, or of the draw: the unit of a location."""
-    x = trial.draw.x if trial.reference is None else trial.reference
-    return x.detach().std().clamp_min(1e-8)  # silence has no unit
-
-
-def _scaled(gradient: Gradient, unit: Tensor) -> Gradient:
-    """Gradients with respect to location and log-scale in one unit, that of the log-scale."""
-    loc, log_scale = gradient
-    return loc * unit, log_scale
 
 
 def _loudness(trial: Trial) -> Tensor | None:

@@ -2,10 +2,9 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
 
 from wavestill.density import Density, InverseAutoregressive
-from wavestill.distillation.balance import Balance, FixedWeights, GradientBalance
+from wavestill.distillation.balance import Balance, FixedWeights, LoudnessBalance
 from wavestill.distillation.divergence import StepDivergence
 from wavestill.distillation.objective import Objective
 from wavestill.distillation.spectral import MultiResolutionMagnitude, SpectralPower
@@ -24,12 +23,9 @@ class ObjectiveConfig:
             but certain; what is reported has no floor.
         skip_samples: Steps at the start of a clip left out of the divergence.
         cap_nats: Limit of one step's divergence; None for none.
-        weights: Further terms by name (`magnitude`, `power`) and their weight: under `gradient`
-            balance the term's share of the gradient at the student's output, the divergence's
-            being 1; under `fixed`, the factor itself.
-        balance: How the weights are meant.
-        loudness_rate: How fast the other terms' share follows the student's level, per step
-            (`gradient` only).
+        weights: Further terms (`magnitude`, `power`) and their weights; the divergence's is 1.
+        loudness_rate: How fast these weights follow the student's level, per step
+            (`LoudnessBalance`); 0 keeps them as they are.
     """
 
     num_points: int = 8
@@ -37,7 +33,6 @@ class ObjectiveConfig:
     skip_samples: int = 0
     cap_nats: float | None = 20.0
     weights: dict[str, float] = field(default_factory=dict)
-    balance: Literal["gradient", "fixed"] = "gradient"
     loudness_rate: float = 0.01
 
     def build(
@@ -70,8 +65,8 @@ class ObjectiveConfig:
             terms[name] = spectral[name](sample_rate)
         weights = {"kl": 1.0} | self.weights
         balance: Balance = (
-            FixedWeights(weights)
-            if self.balance == "fixed"
-            else GradientBalance(weights, loudness_rate=self.loudness_rate)
+            LoudnessBalance(weights, rate=self.loudness_rate)
+            if self.loudness_rate
+            else FixedWeights(weights)
         )
         return Objective(teacher, student, terms, balance=balance)

@@ -20,12 +20,14 @@ def data_uri(media_type: str, content: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
-def flac(x: Sound, sample_rate_hz: int) -> bytes:
-    """`x` as 16-bit FLAC; samples beyond full scale are clipped and NaNs are silence."""
+def wav(x: Sound, sample_rate_hz: int) -> bytes:
+    """`x` as 16-bit WAV; samples beyond full scale are clipped and NaNs are silence.
+
+    Not FLAC, though smaller: Chromium cannot seek in a FLAC file of a second or two.
+    """
     file = io.BytesIO()
-    soundfile.write(
-        file, np.clip(np.nan_to_num(x), -1, 1), sample_rate_hz, format="FLAC", subtype="PCM_16"
-    )
+    clipped = np.clip(np.nan_to_num(x), -1, 1)
+    soundfile.write(file, clipped, sample_rate_hz, format="WAV", subtype="PCM_16")
     return file.getvalue()
 
 

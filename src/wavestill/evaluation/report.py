@@ -11,9 +11,7 @@ from wavestill.evaluation import curves, pages, pictures, tables
 from wavestill.evaluation.figures import SYSTEM_NAMES
 from wavestill.evaluation.measurement import ClipSounds
 
-_MAX_SOUND_BYTES = (
-    5_500_000  # of sounds and pictures before base64 adds a third: a page of 8 MB still mails
-)
+_MAX_CHARACTERS = 7_500_000  # of sounds and pictures: a page of 8 MB still mails
 
 
 def write_report(
@@ -87,13 +85,13 @@ def write_report(
 def _shown(clips: Sequence[ClipSounds], sample_rate_hz: int) -> list[dict[str, Any]]:
     """Players of the clips, as many as the page can carry."""
     shown: list[dict[str, Any]] = []
-    num_bytes = 0
+    num_characters = 0
     for clip in clips:
         player = _players(clip, sample_rate_hz)
-        num_bytes += sum(
+        num_characters += sum(
             len(sound["audio"]) + len(sound["spectrogram"]) for sound in player["sounds"]
         )
-        if shown and 3 * num_bytes > 4 * _MAX_SOUND_BYTES:
+        if shown and num_characters > _MAX_CHARACTERS:
             break
         shown.append(player)
     return shown
@@ -112,7 +110,7 @@ def _players(clip: ClipSounds, sample_rate_hz: int) -> dict[str, Any]:
             "system": system,
             "name": SYSTEM_NAMES[system],
             "audio": pictures.data_uri(
-                "audio/flac", pictures.flac(clip.sounds[system], sample_rate_hz)
+                "audio/wav", pictures.wav(clip.sounds[system], sample_rate_hz)
             ),
             "waveform": pictures.waveform_path(clip.sounds[system], peak),
             "spectrogram": pictures.data_uri(

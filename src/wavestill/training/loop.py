@@ -88,6 +88,7 @@ def fit(
         [2.0]
     """
     config = training_config(config, settings)
+    data, validation = _in_precision(data, model), _in_precision(validation, model)
     source = source_of(
         data, batch_size=config.batch_size, clip_samples=config.clip_samples, seed=seed
     )

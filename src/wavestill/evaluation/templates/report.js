@@ -16,6 +16,7 @@ for (const player of document.querySelectorAll(".player")) {
   };
   const start = (part) => {
     const begin = () => {
+      if (current !== audio) return; // another one was chosen while this one loaded
       if (part !== null) audio.currentTime = part * audio.duration;
       audio.play();
     };
