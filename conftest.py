@@ -10,13 +10,13 @@ if os.environ.get("JAXTYPING_DISABLE", "0") in {"", "0"}:
     # Methods are checked one by one, and beartype alone with a method cannot know who Self is.
     install_import_hook(
         "wavestill",
-        "beartype.beartype(conf=beartype.BeartypeConf(hint_overrides=beartype.FrozenDict("
-        "{__import__('typing_extensions').Self: object})))",
+        "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True, hint_overrides="
+        "beartype.FrozenDict({__import__('typing_extensions').Self: object})))",
     )
 
 import torch
 
-# The tests' tensors are small: a second thread costs more than it brings, and much more on a busy machine.
+# The tests' tensors are small: a second thread costs more than it brings on a busy machine.
 torch.set_num_threads(1)
 
 

@@ -2,9 +2,9 @@
 
 python examples/01_known_truth.py [--radius 0.95] [--angle 0.6] [--out known_truth.png]
 
-A Gaussian AR(2) process rings at a known frequency and has a known entropy rate. A WaveNet is fitted
-to it, a student is distilled from the WaveNet, and both are held against the truth: in nats, and by
-the spectra of their samples. Under two minutes on two cores.
+A Gaussian AR(2) process rings at a known frequency and has a known entropy rate. A WaveNet is
+fitted to it, a student is distilled from the WaveNet, and both are held against the truth: in
+nats, and by the spectra of their samples. Under two minutes on two cores.
 """
 
 import argparse

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from wavestill.audio import Corpus, MelSpec, prepare
     from wavestill.evaluation import evaluate
     from wavestill.publish import Voice, load, save
+    from wavestill.synthesis import synth
     from wavestill.training import distill, fit
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ _ON_FIRST_USE = {
     "Voice": "wavestill.publish",
     "load": "wavestill.publish",
     "save": "wavestill.publish",
+    "synth": "wavestill.synthesis",
     "distill": "wavestill.training",
     "fit": "wavestill.training",
 }
@@ -57,6 +59,7 @@ __all__ = [
     "load",
     "prepare",
     "save",
+    "synth",
 ]
 
 

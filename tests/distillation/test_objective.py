@@ -178,6 +178,7 @@ def test_spectral_terms_vanish_at_equality_and_see_level_not_polarity(term):
     assert value(x) == pytest.approx(0, abs=1e-6)
     assert value(-x) == pytest.approx(0, abs=1e-6)
     assert value(0.1 * x) > 0.8
+    assert value(0.1 * x) > value(0.5 * x) > value(0.9 * x)
     silent = torch.zeros_like(x, requires_grad=True)
     (gradient,) = torch.autograd.grad(term(trial(silent)), silent)
     assert torch.isfinite(gradient).all()
@@ -186,6 +187,23 @@ def test_spectral_terms_vanish_at_equality_and_see_level_not_polarity(term):
 def test_clips_shorter_than_the_window_are_refused():
     with pytest.raises(ValueError, match="100 samples is shorter than the 256"):
         power_spectrum(torch.zeros(1, 100), 200)
+
+
+def test_power_is_least_at_the_datas_level_where_magnitude_is_least_below_it():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 64, 2000, generator=generator)  # two draws of one law
+
+    def best_level(term):
+        levels = torch.linspace(0.5, 1.5, 41)
+        values = []
+        for level in levels:
+            law = Normal(y, y)
+            teacher = FrozenTeacher(WhiteNoise(0.0, 1.0))
+            values.append(float(term(Trial(Draw(level * x, x, law), None, teacher, None, y))))
+        return float(levels[torch.tensor(values).argmin()])
+
+    assert best_level(SpectralPower(RATE)) == pytest.approx(1.0, abs=0.03)
+    assert best_level(MultiResolutionMagnitude(RATE)) < 0.95
 
 
 def test_terms_that_need_recordings_say_so():

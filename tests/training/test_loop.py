@@ -214,6 +214,19 @@ def test_a_run_folder_is_complete_and_refused_without_resume(tmp_path: Path) -> 
     assert history.column("step") == [2.0, 4.0]
 
 
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
+    settings = {"max_steps": 4, "clip_samples": 300}
+    whole, _ = wavestill.fit(teacher(), process_data(), **settings)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.csv").write_text("step,nats\n25,7.0\n")
+    again, history = wavestill.fit(
+        teacher(), process_data(), out=tmp_path / "run", resume=True, **settings
+    )
+    assert history.column("step") == [4.0]
+    for (name, ours), theirs in zip(weights(whole).items(), weights(again).values(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+
 def test_a_checkpoint_that_cannot_be_gone_on_from_is_named(tmp_path: Path) -> None:
     settings = {"max_steps": 4, "clip_samples": 300, "out": tmp_path / "run"}
     wavestill.fit(teacher(), process_data(), **settings)

@@ -33,7 +33,7 @@ class ObjectiveConfig:
     skip_samples: int = 0
     cap_nats: float | None = 20.0
     weights: dict[str, float] = field(default_factory=dict)
-    loudness_rate: float = 0.01
+    loudness_rate: float = 0.005
 
     def build(
         self, teacher: Density, student: InverseAutoregressive, sample_rate: int | None = None

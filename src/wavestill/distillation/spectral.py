@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool1d
 
 from wavestill.distillation.trial import Trial
 
@@ -73,52 +74,58 @@ class MultiResolutionMagnitude:
 
 
 class SpectralPower:
-    r"""The paper's power loss in bands: the draw's energy against the recording's.
+    r"""The power loss, in bands and decades: the draw's log-energies against the recording's.
 
-    .. math:: \frac{1}{B} \sum_b \frac{\sum_i | P_b^{(i)}(x) - P_b^{(i)}(y) |}{\sum_i
-    P_b^{(i)}(y)},
-        \qquad P_b = \sum_{f \in b} |\mathrm{STFT}|^2
+    .. math:: \frac{1}{N} \sum_{b, i} \big| \log P_b^{(i)}(x) - \log P_b^{(i)}(y) \big|, \qquad
+        P_b^{(i)} = \sum_{f \in b, \, \tau \in i} |\mathrm{STFT}_{f\tau}|^2
 
-    Power adds over uncorrelated parts where magnitudes do not, so its minimum is as loud as the
-    data.
+    over bands `b` and stretches of time `i`. Where draw and recording are equally random it is
+    least at equal energies; a distance of magnitudes is least below them, since a magnitude that
+    cannot be foretold is best guessed low.
 
     Note:
-        The paper takes the squared difference of the spectra averaged over time; that is ruled by
-        the loudest vowel and weakens as clips grow (ClariNet, appendix). Here the energy of each
-        band is compared frame by frame, each band relative to its own.
+        The paper takes the squared difference of spectra averaged over the clip; that is ruled by
+        the loudest vowel and weakens as clips grow (ClariNet, appendix), hence logarithms and
+        short stretches.
 
     References:
         | Parallel WaveNet (van den Oord et al., 2018), section 4.1, https://arxiv.org/abs/1711.10433
 
     Arguments:
         sample_rate: Samples per second.
-        window_s: Window in seconds.
+        window_s: Window of the transform in seconds.
+        stretch_s: Stretch of time whose energy is compared, in seconds.
         num_bands: Bands, equally wide on the mel scale.
     """
 
-    def __init__(self, sample_rate: int, window_s: float = 0.05, num_bands: int = 16) -> None:
+    def __init__(
+        self,
+        sample_rate: int,
+        window_s: float = 0.025,
+        stretch_s: float = 0.1,
+        num_bands: int = 16,
+    ) -> None:
         self.window = round(sample_rate * window_s)
+        self.frames = max(1, round(5 * stretch_s / window_s))  # the hop is a fifth of the window
         n_fft = 2 ** (self.window - 1).bit_length()
-        top = torch.tensor(
-            sample_rate / 2 / 700
-        ).log1p()  # the mel scale is linear in log(1 + f / 700 Hz)
+        top = torch.tensor(sample_rate / 2 / 700).log1p()  # mels are linear in log(1 + f / 700 Hz)
         edges_hz = 700 * torch.expm1(torch.linspace(0.0, 1.0, num_bands + 1) * top)
         bins = (edges_hz / (sample_rate / n_fft)).round().long().tolist()
         self.bands = [(low, max(high, low + 1)) for low, high in pairwise(bins)]
 
     def __call__(self, trial: Trial) -> Tensor:
-        """The distance of the draw from the recording, 0 at equality."""
+        """The distance of the draw from the recording in nats of energy, 0 at equality."""
         reference = trial.require_reference("power")
-        ours, theirs = self._band_power(trial.draw.x), self._band_power(reference)
-        floor = _quiet(reference) * len(self.bands)
-        per_band = (ours - theirs).abs().sum((0, 2)) / (theirs.sum((0, 2)) + floor)
-        return per_band.mean()
+        ours, theirs = self._energies(trial.draw.x), self._energies(reference)
+        # 30 dB under a band's mean nothing is heard beside the rest; a floor keeps silence finite.
+        floor = 1e-3 * theirs.mean((0, 2), keepdim=True) + _quiet(reference)
+        return ((ours + floor).log() - (theirs + floor).log()).abs().mean()
 
-    def _band_power(self, x: Tensor) -> Tensor:
+    def _energies(self, x: Tensor) -> Tensor:
         power = power_spectrum(x, self.window)
-        return torch.stack(
-            [power[:, low:high].sum(1) for low, high in self.bands], dim=1
-        )  # (B, bands, frames)
+        bands = torch.stack([power[:, low:high].sum(1) for low, high in self.bands], dim=1)
+        frames = min(self.frames, bands.shape[-1])
+        return avg_pool1d(bands, frames)  # (B, bands, stretches)
 
 
 def _quiet(reference: Tensor) -> float:

@@ -109,8 +109,8 @@ class Mixture(Continuous):
             x = self._invert(z, log_odds)
         parameters = (z, self.logits, self.components.loc, self.components.log_scale)
         if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters):
-            # One more Newton step, of length zero, carries the implicit gradient; that of the slope
-            # would be multiplied by the zero.
+            # One more Newton step, of length zero, carries the implicit gradient; that of the
+            # slope would be multiplied by the zero.
             log_cdf, log_survival = self.log_cdf(x), self.log_survival(x)
             slope = torch.exp(self.log_prob(x) - log_cdf - log_survival).detach()
             x = x - (log_cdf - log_survival - log_odds) / slope

@@ -14,8 +14,8 @@ class History:
 
     Example:
         >>> history = History()
-        >>> history.append({"step": 10, "nats": 7.5})
-        >>> history.append({"step": 20, "nats": 7.0, "valid_nats": 7.1})
+        >>> history.append({"step": 10.0, "nats": 7.5})
+        >>> history.append({"step": 20.0, "nats": 7.0, "valid_nats": 7.1})
         >>> history.column("nats"), history.last("valid_nats")
         ([7.5, 7.0], 7.1)
     """

@@ -81,9 +81,8 @@ def fit(
 
     Example:
         >>> from wavestill.models import WaveNet, WaveNetConfig
-        >>> teacher = WaveNet(WaveNetConfig(layers=3, residual_channels=4, gate_channels=4,
-        head="gaussian"))
-        >>> teacher, history = fit(teacher, torch.randn(2000), max_steps=2, clip_samples=100)
+        >>> model = WaveNet(WaveNetConfig(layers=3, residual_channels=4, head="gaussian"))
+        >>> model, history = fit(model, torch.randn(2000), max_steps=2, clip_samples=100)
         >>> history.column("step")
         [2.0]
     """
@@ -100,7 +99,7 @@ def fit(
         skip_samples=_skip_samples(config, model, source),
         grid_nats=source.grid_nats,
     )
-    if calibrate and not resume:
+    if calibrate and not _has_begun(out, resume=resume):
         _calibrate(model, source)
     run = _open(out, recipe, config, seed, resume=resume)
     return model, train(task, source, held_out, run, data, title="teacher", progress=progress)
@@ -171,7 +170,7 @@ def distill(
         )
         held_out = _held_out(data, validation, config, seed)
         skip = _skip_samples(config, student, source)
-    if calibrate and not resume:
+    if calibrate and not _has_begun(out, resume=resume):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             _calibrate(student, source)
@@ -235,6 +234,11 @@ def _skip_samples(config: TrainingConfig, model: nn.Module, source: Source) -> i
         return config.skip_samples
     reach = int(getattr(model, "receptive_field", 0))
     return min(reach, source.clip_samples // 4)
+
+
+def _has_begun(out: Path | str | None, *, resume: bool) -> bool:
+    """Whether there is a checkpoint to go on from, which holds the scales already."""
+    return resume and out is not None and RunFolder(Path(out)).last_checkpoint is not None
 
 
 def _calibrate(model: nn.Module, source: Source) -> None:
