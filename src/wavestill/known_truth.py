@@ -73,8 +73,8 @@ class GaussianAR2:
 def learn_known_truth(
     process: GaussianAR2 = GaussianAR2(0.95, 0.6, 0.1),
     *,
-    teacher_steps: int = 500,
-    student_steps: int = 700,
+    teacher_steps: int = 600,
+    student_steps: int = 1300,
     seed: int = 0,
 ) -> dict[str, float | str]:
     """Train a Gaussian teacher and student on the process, and hold both against the truth.
@@ -104,24 +104,26 @@ def learn_known_truth(
         gate_channels=16,
         skip_channels=32,
         head="gaussian",
+        predictor_order=16,
     )
     teacher, _ = fit(
         WaveNet(shape),
         train,
         max_steps=teacher_steps,
-        clip_samples=2000,
-        learning_rate=1e-2,
-        averaging=0.98,
+        batch_size=8,
+        clip_samples=500,
+        learning_rate=5e-3,
+        averaging=0.99,
         seed=seed,
     )
     student, _ = distill(
         teacher,
-        IAFWaveNet(IAFWaveNetConfig(flows=(6, 6), dilation_cycle=6, channels=16, base="normal")),
-        length=1000,
-        batch_size=8,
+        IAFWaveNet(IAFWaveNetConfig((6, 6, 6), dilation_cycle=6, channels=16, base="normal")),
+        length=400,
+        batch_size=6,
         max_steps=student_steps,
         learning_rate=1e-2,
-        averaging=0.98,
+        averaging=0.99,
         seed=seed,
     )
     skip = 200
