@@ -264,6 +264,8 @@ def test_evaluate_writes_results_and_a_report(
     assert set(results["speed"]) == {"naive", "cached", "student"}
     assert "<audio" in (out / "report.html").read_text()
     assert "nll_nats_per_sample" in (voice_path / "README.md").read_text()
+    sounds = {path.name for path in out.glob("sounds/*/*.wav")}
+    assert sounds == {f"{name}.wav" for name in ("recording", "teacher", "student", "griffin_lim")}
 
 
 @pytest.mark.slow

@@ -4,14 +4,17 @@ import pytest
 import torch
 from torch import nn
 from torch.distributions import (
+    Categorical,
     Exponential,
     Independent,
+    MixtureSameFamily,
     MultivariateNormal,
     Normal,
     TransformedDistribution,
 )
 
 from wavestill import Density, as_density
+from wavestill.distillation import FrozenTeacher
 
 
 def test_torch_distributions_become_densities():
@@ -44,6 +47,37 @@ def test_modules_that_return_distributions_become_conditional_densities():
     assert density.sample(1000, context).mean(0).sub(context).abs().max() < 0.2
     x = torch.randn(3, 2)
     assert not torch.allclose(density.log_prob(x), density.log_prob(x, context))
+
+
+def test_a_mixture_of_normals_fills_the_real_line():
+    law = MixtureSameFamily(Categorical(torch.ones(2)), Normal(torch.zeros(2), torch.ones(2)))
+    x = torch.randn(3, 1)
+    torch.testing.assert_close(as_density(law).log_prob(x), Normal(0.0, 1.0).log_prob(x[:, 0]))
+
+
+class DroppingLaw(nn.Module):
+    """A flow with a parameter and dropout: what a teacher must not use."""
+
+    def __init__(self):
+        super().__init__()
+        self.loc, self.drop = nn.Parameter(torch.ones(50)), nn.Dropout(0.5)
+
+    def forward(self):
+        return Independent(Normal(self.drop(self.loc), 1.0), 1)
+
+
+def test_a_flow_as_teacher_is_frozen_in_eval_mode_and_its_original_free():
+    flow = DroppingLaw()
+    teacher = FrozenTeacher(as_density(flow))
+    x = torch.randn(2, 50, requires_grad=True)
+    value = teacher.density.log_prob(x)
+    assert torch.equal(value, teacher.density.log_prob(x))  # no dropout
+    value.sum().backward()
+    assert flow.loc.grad is None
+    assert not any(p.requires_grad for p in teacher.parameters())
+    assert len(list(teacher.parameters())) == 1  # they move to a device with it
+    assert flow.training
+    assert flow.loc.requires_grad
 
 
 @pytest.mark.parametrize(

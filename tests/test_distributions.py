@@ -20,6 +20,7 @@ from wavestill.distributions import (
     Normal,
     mu_law_decode,
     mu_law_encode,
+    standard_noise,
 )
 
 SHAPE = (2, 3)
@@ -369,3 +370,12 @@ def test_grid_takes_only_a_scalar_scale():
 def test_mixture_names_shapes_that_differ():
     with pytest.raises(ValueError, match=r"\(2, 3\) but 'components' \(2, 4\)"):
         Mixture(draw(2, 3), Logistic(draw(2, 4), draw(2, 4)))
+
+
+@pytest.mark.parametrize("base", ["logistic", "normal"])
+def test_noise_is_drawn_where_its_generator_is_and_taken_to_the_device(base):
+    generator = torch.Generator().manual_seed(0)
+    assert standard_noise(base, (3,), generator=generator, device="meta").is_meta
+    state = generator.get_state()
+    standard_noise(base, (3,), generator=generator, device="meta")
+    assert not torch.equal(generator.get_state(), state)  # it was this one that was drawn from

@@ -2,8 +2,10 @@
 
 import importlib
 import inspect
+import io
 import json
 import logging
+import os
 import sys
 from argparse import SUPPRESS, Action
 from collections.abc import Callable, Sequence
@@ -15,6 +17,7 @@ from jsonargparse import ActionYesNo, ArgumentParser, DefaultHelpFormatter
 
 from wavestill import __version__
 from wavestill.commands.terminal import Outcome, complain
+from wavestill.settings import require_seed
 
 COMMANDS = {
     "demo": "the whole story on this machine, in minutes, with a report",
@@ -35,6 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command; its exit status."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a sign must not end a run
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        complain("wavestill: interrupted; a run in training goes on with --resume")
+        return _INTERRUPTED
+
+
+def _run(arguments: Sequence[str]) -> int:
     given = [_with_underscores(argument) for argument in arguments]
     chosen = next((argument for argument in given if argument in COMMANDS), None)
     settings = parser_for(chosen).parse_args(given)
@@ -45,16 +59,20 @@ def run(arguments: Sequence[str]) -> int:
     values: dict[str, Any] = settings[settings["command"]].as_dict()
     json_path: Path | None = values.pop("json")
     try:
-        if json_path is not None and not json_path.resolve().parent.is_dir():
-            raise ValueError(f"the folder of '{json_path}' does not exist; make it first")
+        _check(json_path, values.get("seed"))
         outcome: Outcome = _function(settings["command"])(**values)
         if json_path is not None:
             json_path.write_text(json.dumps(outcome.figures, indent=2) + "\n", encoding="utf-8")
-    except KeyboardInterrupt:
-        complain("wavestill: interrupted; a run in training goes on with --resume")
-        return _INTERRUPTED
     except (ValueError, OSError) as error:
         complain(f"wavestill: {' '.join(str(error).split()) or type(error).__name__}")
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise  # a fault of ours: its traceback helps to mend it
+        complain(
+            f"wavestill: not enough memory ({' '.join(str(error).split())[:200]}); make the "
+            "model, its batches or its clips smaller"
+        )
         return 1
     except ModuleNotFoundError as error:
         complain(
@@ -63,6 +81,24 @@ def run(arguments: Sequence[str]) -> int:
         )
         return 1
     return int(outcome.failed)
+
+
+def _check(json_path: Path | None, seed: int | None) -> None:
+    """Complain of what would otherwise fail only after all the work.
+
+    Raises:
+        ValueError: If the figures cannot be written, or a seed is out of range.
+    """
+    if json_path is not None:
+        folder = json_path.resolve().parent
+        if not folder.is_dir():
+            raise ValueError(f"the folder of '{json_path}' does not exist; make it first")
+        if json_path.is_dir():
+            raise ValueError(f"'{json_path}' is a folder; give --json a file")
+        if not os.access(json_path if json_path.exists() else folder, os.W_OK):
+            raise ValueError(f"'{json_path}' cannot be written; give --json another file")
+    if seed is not None:
+        require_seed(seed)
 
 
 def parser_for(chosen: str | None) -> ArgumentParser:

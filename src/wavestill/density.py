@@ -106,18 +106,44 @@ class InverseAutoregressive(Density, Protocol):
 
 
 class _CallableDensity:
-    """A foreign object with both methods, given the protocol's signatures."""
+    """An unconditional law with both methods, given the protocol's signatures."""
 
     def __init__(self, log_prob: Callable[..., Tensor], sample: Callable[..., Tensor]) -> None:
         self._log_prob = log_prob
         self._sample = sample
 
     def log_prob(self, x: Tensor, context: Context = None) -> Tensor:
-        log_prob = self._log_prob(x) if context is None else self._log_prob(x, context)
+        del context
+        log_prob = self._log_prob(x)
         return log_prob.flatten(1).sum(1) if log_prob.dim() > 1 else log_prob
 
     def sample(self, num: int, context: Context = None) -> Tensor:
-        return self._sample(num) if context is None else self._sample(num, context)
+        del context
+        return self._sample(num)
+
+
+class _FlowDensity(torch.nn.Module):
+    """A module that returns a distribution when called with the context.
+
+    A module itself, so that a frozen copy holds the flow's parameters, and moves with them.
+    """
+
+    def __init__(self, flow: torch.nn.Module) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def log_prob(self, x: Tensor, context: Context = None) -> Tensor:
+        log_prob: Tensor = self._law(context).log_prob(x)
+        return log_prob.flatten(1).sum(1) if log_prob.dim() > 1 else log_prob
+
+    def sample(self, num: int, context: Context = None) -> Tensor:
+        return self._law(context).sample((num,))
+
+    def _law(self, context: Context) -> torch.distributions.Distribution:
+        law: torch.distributions.Distribution
+        law = self.flow() if context is None else self.flow(context)
+        _require_real(law)
+        return law
 
 
 def as_density(obj: object) -> Density:
@@ -136,9 +162,10 @@ def as_density(obj: object) -> Density:
         ValueError: If its support is bounded or discrete.
     """
     if isinstance(obj, torch.distributions.Distribution):
-        return _torch_density(lambda _: obj)
+        _require_real(obj)
+        return _CallableDensity(obj.log_prob, lambda num: obj.sample((num,)))
     if isinstance(obj, torch.nn.Module) and not hasattr(obj, "log_prob"):
-        return _torch_density(lambda context: obj(context) if context is not None else obj())
+        return _FlowDensity(obj)
     if isinstance(obj, Density):
         return obj
     raise TypeError(
@@ -147,26 +174,18 @@ def as_density(obj: object) -> Density:
     )
 
 
-def _torch_density(law: Callable[[Context], torch.distributions.Distribution]) -> Density:
-    def checked(context: Context) -> torch.distributions.Distribution:
-        distribution = law(context)
-        support = getattr(distribution, "support", None)
-        real = torch.distributions.constraints.real
-        inner = support
-        while isinstance(inner, torch.distributions.constraints.independent):
-            inner = inner.base_constraint
-        if (
-            inner is not None
-            and inner is not real
-            and support is not torch.distributions.constraints.real_vector
-        ):
-            raise ValueError(
-                f"the support of {type(distribution).__name__} is {support}, not the real line; "
-                "map it there with a bijection (torch.distributions.TransformedDistribution) first"
-            )
-        return distribution
-
-    return _CallableDensity(
-        lambda x, context=None: checked(context).log_prob(x),
-        lambda num, context=None: checked(context).sample((num,)),
-    )
+def _require_real(law: torch.distributions.Distribution) -> None:
+    """Refuse a law that does not fill the real line."""
+    try:
+        support = law.support
+    except (AttributeError, NotImplementedError):
+        return  # it does not tell, and is taken at its word
+    inner: object = support
+    while hasattr(inner, "base_constraint"):  # of independent steps, of a mixture
+        inner = inner.base_constraint
+    real = (torch.distributions.constraints.real, torch.distributions.constraints.real_vector)
+    if not any(inner is constraint for constraint in real):
+        raise ValueError(
+            f"the support of {type(law).__name__} is {support}, not the real line; "
+            "map it there with a bijection (torch.distributions.TransformedDistribution) first"
+        )

@@ -35,7 +35,10 @@ def stratified_noise(
         | Monte Carlo theory, methods and examples (Owen, 2013), section 8.4,
           https://artowen.su.domains/mc/
     """
-    jitter = torch.rand((num_points, *shape), generator=generator, device=device, dtype=dtype)
+    # Drawn where the generator is: one on the CPU serves every device.
+    source = device if generator is None else generator.device
+    jitter = torch.rand((num_points, *shape), generator=generator, device=source, dtype=dtype)
+    jitter = jitter.to(device)
     # rand is in [0, 1) in steps of eps / 2 or less: half of that keeps the quantile finite.
     jitter = jitter.clamp(min=torch.finfo(jitter.dtype).eps / 4)
     i = torch.arange(num_points, device=device, dtype=dtype).view(-1, *(1 for _ in shape))

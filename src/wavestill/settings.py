@@ -6,6 +6,7 @@ not always name the key, so a recipe's user would not know what to change.
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -47,6 +48,16 @@ def read_settings(kind: type[Settings], values: Any, key: str = "") -> Settings:
         return kind(**read)
     except ValueError as error:
         raise ValueError(f"{key}: {error}" if key else str(error)) from error
+
+
+def require_seed(seed: int) -> None:
+    """Check a seed, in the range that every generator in use takes.
+
+    Raises:
+        ValueError: If it is out of range.
+    """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"'seed' is {seed}; it must lie between 0 and {2**32 - 1}")
 
 
 def plain_settings(value: Any) -> Any:  # noqa: ANN401  (any tree of settings)
@@ -91,9 +102,13 @@ def _read(kind: Any, value: Any, key: str) -> Any:  # noqa: ANN401
         return Path(value)
     if kind is float and not isinstance(value, bool):
         try:  # YAML 1.1 takes 1e-3, without a point, for a string
-            return float(value)
-        except (TypeError, ValueError):
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
             pass
+        else:
+            if not math.isfinite(number):
+                raise ValueError(f"'{key}' is {number} but must be a finite number")
+            return number
     elif origin is None and kind is not Path and type(value) is kind:
         return value
     raise ValueError(f"'{key}' is {value!r} but must be {_name(kind)}")

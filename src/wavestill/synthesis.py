@@ -92,8 +92,7 @@ def synthesise(
         ValueError: If the voice lacks the model or speaker asked for, or frames or temperature are
             not usable.
     """
-    if not (np.isfinite(temperature) and temperature >= 0):
-        raise ValueError(f"'temperature' is {temperature}; it must be 0 or more")
+    _require_temperature(temperature)
     if frames.ndim != 2 or frames.shape[1] != voice.spec.num_features or len(frames) == 0:
         raise ValueError(
             f"the frames have shape {frames.shape} but this voice takes (frames, "
@@ -203,6 +202,7 @@ def synth(
     voice = load(model)
     _ = voice.require_student() if sampler == "student" else voice.require_teacher()
     voice.speaker_number(speaker)
+    _require_temperature(temperature)
     targets = _targets([Path(path) for path in inputs], Path(out))
     report = SynthesisReport(sampler, voice.spec.sample_rate)
     for source, target in targets.items():
@@ -235,6 +235,11 @@ def synth(
         report.written[str(source)] = str(target)
         report.seconds += len(x) / voice.spec.sample_rate
     return report
+
+
+def _require_temperature(temperature: float) -> None:
+    if not (np.isfinite(temperature) and temperature >= 0):
+        raise ValueError(f"'temperature' is {temperature}; it must be 0 or more")
 
 
 def _named(progress: Callable[[str, int, int], None], name: str) -> Callable[[int, int], None]:

@@ -20,7 +20,7 @@ from wavestill.distillation import (
 )
 from wavestill.distillation.spectral import power_spectrum
 from wavestill.distributions import Normal
-from wavestill.divergences import KL
+from wavestill.divergences import KL, TotalVariation
 from wavestill.models import WaveNet, WaveNetConfig
 
 T = 40 * HOP
@@ -137,6 +137,34 @@ def test_kl_of_known_laws_is_the_closed_form():
     figures = objective.measure(None, shape=(2, 50))
     assert float(figures["kl_nats"]) == pytest.approx(exact, rel=1e-5)
     assert "std_over_data" not in figures
+
+
+def test_cap_bounds_the_value_and_the_gradient_but_cuts_neither():
+    def loss_and_gradient(cap_nats):
+        teacher, student = WhiteNoise(0.0, 0.01), WhiteNoise(0.0, 1.0)  # KL near 5,000 a step
+        term = StepDivergence(KL(), cap_nats=cap_nats)
+        total = Objective(teacher, student, {"kl": term})(None, shape=(1, 50)).total
+        total.backward()
+        return float(total.detach()), float(student.log_scale.grad)
+
+    value, gradient = loss_and_gradient(None)
+    assert loss_and_gradient(2 * value) == (value, gradient)
+    capped, shortened = loss_and_gradient(20.0)
+    assert capped == pytest.approx(20.0)
+    assert shortened == pytest.approx(gradient * 20.0 / value, rel=1e-5)
+
+
+def test_other_divergences_than_kl_need_conditionals():
+    class Plain(nn.Module):
+        def log_prob(self, x, context=None):
+            return x.sum(-1)
+
+        def sample(self, num, context=None):
+            return torch.randn(num, 50)
+
+    objective = Objective(Plain(), WhiteNoise(0.0, 1.0), {"tv": StepDivergence(TotalVariation())})
+    with pytest.raises(ValueError, match="'TotalVariation' needs the law of every step"):
+        objective(None, shape=(1, 50))
 
 
 def test_log_prob_estimator_serves_teachers_without_conditionals():

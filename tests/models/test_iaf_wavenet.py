@@ -143,3 +143,20 @@ def test_scales_at_the_extremes_keep_gradients_finite():
     draw = model.rsample(noise)
     (draw.log_prob.sum() + draw.x.square().mean()).backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_two_streams_do_not_mix(case):
+    model, noise = case.model(), noise_for(model=case.model())
+    contexts = [case.context(1, 6, seed=s) for s in (0, 1)]
+    whole = [model.rsample(noise[i : i + 1], contexts[i]).x for i in (0, 1)]
+    states = [model.stream(noise[i : i + 1, :10], contexts[i])[1] for i in (0, 1)]
+    for i in (1, 0):
+        rest, _ = model.stream(noise[i : i + 1, 10:], contexts[i], states[i])
+        torch.testing.assert_close(rest.x, whole[i][:, 10:], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["mel", "pitch"])
+def test_streams_end_with_their_conditioning(name):
+    model, context = STUDENTS[name].model(), STUDENTS[name].context(2, 5)
+    with pytest.raises(ValueError, match="runs to sample 48 but its conditioning ends at 40"):
+        model.stream(noise_for(model), context)

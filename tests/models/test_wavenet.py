@@ -193,6 +193,8 @@ def test_configurations_that_make_no_sense_are_refused():
         WaveNetConfig(head="mulaw", predictor_order=2)
     with pytest.raises(ValueError, match="subframe_samples=3 does not divide hop_samples=8"):
         ConditioningConfig(num_features=2, hop_samples=8, sample_rate=100, subframe_samples=3)
+    with pytest.raises(ValueError, match=r"num_harmonics=2 needs log F0.*num_features=0"):
+        WaveNet(WaveNetConfig(conditioning=ConditioningConfig(num_harmonics=2, num_speakers=2)))
     with pytest.raises(ValueError, match="standard deviation 0"):
         WaveNet(WaveNetConfig(**SMALL)).calibrate(torch.zeros(100))
 

@@ -41,3 +41,11 @@ def test_no_reach_needs_no_past():
     x = torch.randn(1, 4, 2)
     assert torch.equal(with_past(x, 0, None), x)
     assert torch.equal(with_past(x, 0, History(0)), x)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 2), (3, 4, 2), (2, 4, 1)])
+def test_history_refuses_another_batch_instead_of_spreading_it(shape):
+    history = History(reach=2)
+    history.extend(torch.zeros(2, 3, 2))
+    with pytest.raises(ValueError, match="begin another batch without a state"):
+        history.extend(torch.zeros(shape))

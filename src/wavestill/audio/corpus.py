@@ -129,7 +129,10 @@ class Corpus:
                 ClipEntry(**{**clip, "notes": tuple(clip["notes"])})
                 for clip in self.index["clips"]
             ]
-        except (KeyError, TypeError, ValueError) as error:
+            unknown = {entry.speaker for entry in entries} - {None, *self.speakers}
+            if unknown or not all(type(entry.num_frames) is int for entry in entries):
+                raise ValueError("a clip's speaker is not listed, or its length no whole number")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{self.path / INDEX_FILE}: damaged ({error}); prepare the corpus again"
             ) from error

@@ -123,7 +123,7 @@ def _listed(
         candidates = [
             source / folder / (id_ + suffix) for folder in folders for suffix in SOUND_SUFFIXES
         ]
-        path = next((path for path in candidates if path.is_file()), None)
+        path = next((path for path in candidates if _is_file(path)), None)
         if not id_:
             skipped.append(Skipped(f"{metadata} line {number}", "has no id"))
         elif id_ in recordings:
@@ -151,7 +151,11 @@ def _find_folder(source: Path) -> Layout:
         if path.is_dir():
             continue
         name = path.relative_to(source)
-        if suffix in SOUND_SUFFIXES:
+        if suffix in SOUND_SUFFIXES and not str(name).isprintable():
+            # an index could not hold it, nor a line of the report
+            reason = "its name holds a control character or is not UTF-8; rename it"
+            skipped.append(Skipped(ascii(str(name))[1:-1], reason))
+        elif suffix in SOUND_SUFFIXES:
             id_ = name.with_suffix("").as_posix()
             if id_ in recordings:  # the same name under two suffixes
                 id_ = name.as_posix()
@@ -159,6 +163,13 @@ def _find_folder(source: Path) -> Layout:
         elif suffix in UNREAD_SUFFIXES:
             skipped.append(Skipped(str(name), f"{suffix} is not read; convert it to WAV or FLAC"))
     return Layout("folder", list(recordings.values()), skipped)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long to be one
+        return False
 
 
 def _read_lines(path: Path) -> list[tuple[int, str]]:

@@ -2,9 +2,11 @@
 
 import dataclasses
 import importlib.resources
+import itertools
 import shlex
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ import torch
 
 from wavestill import audio, publish
 from wavestill.audio import Corpus
+from wavestill.audio.layouts import find_recordings
 from wavestill.commands.distill import distill_student
 from wavestill.commands.evaluate import measure_and_report
 from wavestill.commands.fit import fit_teacher
-from wavestill.commands.terminal import Outcome, say, waiting
+from wavestill.commands.terminal import Outcome, make_folder, say, waiting
 from wavestill.density import Conditioning
 from wavestill.known_truth import learn_known_truth
 from wavestill.publish import Voice
@@ -40,18 +43,26 @@ _ABOUT = (
 )
 
 
-def demo(*, corpus: Path | None = None, out: Path = Path("demo"), minutes: float = 9.0) -> Outcome:
+def demo(*, corpus: Path | None = None, out: Path | None = None, minutes: float = 9.0) -> Outcome:
     """The whole story on this machine: a process of known entropy, then speech, and a report.
 
     Arguments:
         corpus: Folder of recordings; the speech that comes with wavestill if it is not given.
-        out: Folder for everything: corpus, runs, voice, results.json and report.html.
+        out: Folder for everything: corpus, runs, voice, results.json and report.html; if it is not
+            given, the first of demo, demo-2, demo-3, ... that is free.
         minutes: Time for all of it, in minutes.
     """
     begin_s = time.monotonic()
-    _require_free(out)
+    if out is None:
+        out = next(path for path in _demo_folders() if _is_free(path))
+    if not _is_free(out):
+        raise ValueError(f"'{out}' exists already; choose another folder (--out), or remove it")
     packaged = Path(str(importlib.resources.files("wavestill") / "data"))
     source = packaged / "demo_speech" if corpus is None else corpus
+    if minutes <= 0:
+        raise ValueError(f"'minutes' is {minutes:g}; it must be positive")
+    find_recordings(source)  # complains now rather than after the first part
+    make_folder(out)
     say(f"wavestill demo: everything in {minutes:g} min, into {out}/")
     say("")
     say("1. A process whose truth is known")
@@ -101,9 +112,14 @@ def _learn_known_truth() -> dict[str, Any]:
         torch.set_num_threads(threads)
 
 
-def _require_free(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"'{out}' exists already; choose another folder (--out), or remove it")
+def _demo_folders() -> Iterator[Path]:
+    yield Path("demo")
+    for number in itertools.count(2):
+        yield Path(f"demo-{number}")
+
+
+def _is_free(out: Path) -> bool:
+    return not out.exists() or (out.is_dir() and not any(out.iterdir()))
 
 
 def _truth_lines(truth: dict[str, Any]) -> list[str]:

@@ -34,6 +34,7 @@ def distill_student(recipe: Recipe, *, resume: bool = False) -> Outcome:
             f"there is no teacher at '{teacher_path}'; run 'wavestill fit' first, or set "
             "'teacher_path'"
         )
+    publish.require_replaceable(recipe.out / "voice")
     voice = publish.load(teacher_path)
     teacher = voice.require_teacher()
     voice.spec.require_same(corpus.spec)

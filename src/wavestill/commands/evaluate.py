@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from wavestill import evaluation, publish
-from wavestill.audio import Corpus
-from wavestill.commands.terminal import Outcome, say, waiting
+from wavestill.audio import Corpus, write_sound
+from wavestill.commands.terminal import Outcome, make_folder, say, waiting
 from wavestill.evaluation import write_report
 from wavestill.publish import Voice
 
@@ -30,8 +30,8 @@ def evaluate(
     Arguments:
         model: Folder of a voice; its card gets the figures.
         corpus: A corpus that 'wavestill prepare' made with the voice's mel spec.
-        out: Folder for results.json and report.html; evaluation/ beside the voice if it is not
-            given.
+        out: Folder for results.json, sounds/ and report.html; evaluation/ beside the voice if it
+            is not given.
         split: Which clips: train, valid or test.
         num_clips: How many clips, spread evenly over the split.
         max_seconds: Seconds of each clip that are used; the teacher draws them step by step.
@@ -79,7 +79,7 @@ def measure_and_report(
     about: str | None = None,
     more: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Measure a voice, write results.json and report.html into a folder, and say the headlines.
+    """Measure a voice, write results.json, sounds/ and report.html, and say the headlines.
 
     Arguments:
         voice: The voice.
@@ -96,6 +96,7 @@ def measure_and_report(
         about: What the report says first.
         more: Further results to add.
     """
+    make_folder(out)
     with waiting("measuring") as show:
         measured = evaluation.evaluate(
             voice,
@@ -108,8 +109,12 @@ def measure_and_report(
             progress=show,
         )
     results = {**measured.results, **(more or {})}
-    out.mkdir(parents=True, exist_ok=True)
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    for clip in measured.clips:
+        for system, sound in clip.sounds.items():
+            folder = out / "sounds" / clip.id.replace("/", "-")
+            folder.mkdir(parents=True, exist_ok=True)
+            write_sound(folder / f"{system}.wav", sound, measured.sample_rate_hz)
     write_report(
         out / "report.html",
         results,
@@ -147,7 +152,8 @@ def headlines(results: dict[str, Any]) -> list[str]:
             ("stoi", "STOI {}"),
         ]
         parts = [text.format(_with_error(quality, key)) for key, text in known if key in quality]
-        lines.append(f"{system.replace('_', '-')}: {', '.join(parts)}")
+        if parts:
+            lines.append(f"{system.replace('_', '-')}: {', '.join(parts)}")
     for sampler, speed in results.get("speed", {}).items():
         lines.append(
             f"speed of {sampler}: {speed['samples_per_second']:,.0f} samples/s, "

@@ -29,6 +29,8 @@ def fit_teacher(recipe: Recipe, *, resume: bool = False) -> Outcome:
     """Train the teacher of a recipe that has been read."""
     corpus = Corpus(recipe.corpus)
     voice_path = recipe.out / "voice"
+    if resume or not (recipe.out / "teacher").exists():
+        _require_free(voice_path)
     torch.manual_seed(recipe.seed)
     teacher = WaveNet(recipe.teacher_config(corpus.spec, len(corpus.speakers)))
     rate = corpus.spec.sample_rate
@@ -70,3 +72,17 @@ def fit_teacher(recipe: Recipe, *, resume: bool = False) -> Outcome:
         f"steps in {figures['elapsed_s'] / 60:.1f} min; {voice_path}"
     )
     return Outcome({"teacher": figures, "voice": str(voice_path)})
+
+
+def _require_free(voice_path: Path) -> None:
+    """Complain before the training of what would stop its voice from being written.
+
+    Raises:
+        ValueError: If the folder holds something else, or a student, which would be lost.
+    """
+    publish.require_replaceable(voice_path)
+    if (voice_path / "config.json").exists() and publish.load(voice_path).student is not None:
+        raise ValueError(
+            f"'{voice_path}' holds a student of an earlier teacher; move it away, or choose "
+            "another 'out'"
+        )

@@ -1,8 +1,10 @@
 """What commands share: lines for people, figures for programs, a bar while they wait."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -31,6 +33,22 @@ def complain(line: str) -> None:
     """A line about what went wrong, on standard error."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder of results before the work whose results it will hold.
+
+    Raises:
+        ValueError: If it cannot be made or written to.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        writable = os.access(out, os.W_OK)
+        reason = "it is write-protected"
+    except OSError as error:
+        writable, reason = False, str(error.strerror or error)
+    if not writable:
+        raise ValueError(f"'{out}' cannot hold the results ({reason}); choose another --out")
 
 
 @contextmanager

@@ -5,13 +5,13 @@ p(\cdot \mid x_{<t})\big)
     = H(q, p) - H(q)
 
 References:
-    | Parallel WaveNet (van den Oord et al., 2018), section 3, equations 6-10, https://arxiv.org/abs/1711.10433
+    | Parallel WaveNet (van den Oord et al., 2018), section 4, https://arxiv.org/abs/1711.10433
 """
 
 from torch import Tensor
 
 from wavestill.distillation.trial import Trial
-from wavestill.divergences import Divergence
+from wavestill.divergences import KL, Divergence
 
 
 class StepDivergence:
@@ -19,14 +19,16 @@ class StepDivergence:
 
     Where the teacher gives conditionals, one student and one teacher pass yield both laws of every
     step and the divergence is an integral per step. Where it gives only `log_prob`, the plain
-    estimator `log q(x) - log p(x)` of the sample at hand is used (KL only).
+    estimator `log q(x) - log p(x)` of the sample at hand is used, over whole sequences and without
+    a cap (KL only).
 
     Arguments:
         divergence: The divergence of one step.
         skip_samples: Steps at the start of each clip that are left out: there the networks see
             silence in place of the past.
         cap_nats: Limit of one step's value, so that a start far from the teacher does not explode;
-            None for none.
+            None for none. Beyond it the gradient is shortened in proportion, not cut: a student
+            that begins far away still finds the way.
     """
 
     def __init__(
@@ -40,7 +42,8 @@ class StepDivergence:
         """Mean over clips and counted steps.
 
         Raises:
-            ValueError: If the clips are not longer than what is left out.
+            ValueError: If the clips are not longer than what is left out, or another divergence
+                than KL is asked of a teacher without conditionals.
         """
         x = trial.draw.x
         if x.shape[1] <= self.skip_samples:
@@ -49,11 +52,16 @@ class StepDivergence:
                 "out; make them longer"
             )
         if trial.laws is None:
+            if not isinstance(self.divergence, KL):
+                raise ValueError(
+                    f"'{type(self.divergence).__name__}' needs the law of every step but the "
+                    "teacher has no 'conditionals'; use KL"
+                )
             log_ratio = trial.draw.log_prob - trial.teacher.density.log_prob(x, trial.context)
             return log_ratio.mean() / x.shape[1]
         q = trial.draw.conditionals[:, self.skip_samples :]
         p = trial.laws[:, self.skip_samples :]
         per_step = self.divergence(q, p, generator=trial.generator)
         if self.cap_nats is not None:
-            per_step = per_step.clamp_max(self.cap_nats)
+            per_step = per_step / (per_step.detach() / self.cap_nats).clamp_min(1.0)
         return per_step.mean()

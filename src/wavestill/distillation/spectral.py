@@ -50,7 +50,7 @@ class MultiResolutionMagnitude:
     .. math:: \frac{1}{R} \sum_r \frac{\sum | |S_r(x)| - |S_r(y)| |}{\sum |S_r(y)|}
 
     References:
-        | ClariNet (Ping et al., 2018), section 3.4 (magnitudes), https://arxiv.org/abs/1807.07281
+        | ClariNet (Ping et al., 2018), section 3 (magnitudes), https://arxiv.org/abs/1807.07281
 
     Arguments:
         sample_rate: Samples per second.

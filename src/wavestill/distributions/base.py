@@ -28,15 +28,17 @@ def standard_noise(
     r"""Draw base noise: Logistic(0, 1), as :math:`\log u - \log(1 - u)`, or N(0, 1).
 
     The draw is made in float64 and rounded once, so one seed gives the same noise in every
-    precision and a float32 logistic has its tails.
+    precision and a float32 logistic has its tails. It is made where the generator is, so one on
+    the CPU gives the same noise on every device.
     """
     dtype = dtype or torch.get_default_dtype()
+    source = device if generator is None else generator.device
     if base == "normal":
-        z = torch.randn(shape, generator=generator, device=device, dtype=torch.float64)
-        return z.to(dtype)
-    u = torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
+        z = torch.randn(shape, generator=generator, device=source, dtype=torch.float64)
+        return z.to(device, dtype)
+    u = torch.rand(shape, generator=generator, device=source, dtype=torch.float64)
     # rand is in [0, 1) in steps of 2^-53: half a step up, 0 has a finite logit.
-    return torch.logit(u.clamp(min=2.0**-54)).to(dtype)
+    return torch.logit(u.clamp(min=2.0**-54)).to(device, dtype)
 
 
 def noise_to_log_odds(base: Base, z: Tensor) -> Tensor:

@@ -135,6 +135,9 @@ def evaluate(
         )
     voice.spec.require_same(corpus.spec)
     clips = _choose(corpus, split, num_clips, max_seconds, voice.speakers)
+    for clip in clips:
+        if not np.isfinite(clip.frames).all():
+            raise ValueError(f"the frames of '{clip.id}' are not finite; prepare the corpus again")
     for model in (teacher, student):
         set_to_evaluation(model)
     progress = progress or (lambda stage, share: None)

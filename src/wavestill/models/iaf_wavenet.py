@@ -3,7 +3,7 @@ r"""IAF WaveNet: an inverse autoregressive density of waveforms, the student.
 References:
     | Parallel WaveNet (van den Oord et al., 2018), section 3, https://arxiv.org/abs/1711.10433
     | Inverse autoregressive flow (Kingma et al., 2016), https://arxiv.org/abs/1606.04934
-    | ClariNet (Ping et al., 2018), section 3.2 (Gaussian base), https://arxiv.org/abs/1807.07281
+    | ClariNet (Ping et al., 2018), section 3 (Gaussian base), https://arxiv.org/abs/1807.07281
 """
 
 import math
@@ -138,7 +138,7 @@ class IAFWaveNet(Conditioned):
     audio (`invert`, `log_prob`) costs `T`.
 
     References:
-        | Parallel WaveNet (van den Oord et al., 2018), section 3.1 and appendix A, https://arxiv.org/abs/1711.10433
+        | Parallel WaveNet (van den Oord et al., 2018), section 3, https://arxiv.org/abs/1711.10433
 
     Arguments:
         config: The shape of the student.

@@ -7,7 +7,7 @@ References:
     | Parallel WaveNet (van den Oord et al., 2018), section 2.1 (mixture of logistics, filter 3, 24
     kHz),
       https://arxiv.org/abs/1711.10433
-    | ClariNet (Ping et al., 2018), section 3.1 (single Gaussian), https://arxiv.org/abs/1807.07281
+    | ClariNet (Ping et al., 2018), section 3 (single Gaussian), https://arxiv.org/abs/1807.07281
 """
 
 import math

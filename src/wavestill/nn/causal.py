@@ -18,7 +18,7 @@ class History:
 
     Appending writes behind the position and returns a view, so a step costs no copy of the past;
     when the buffer is full, the part still needed moves to its front. One writer: two branches of
-    one sequence need two histories.
+    one sequence need two histories, and another batch begins with a new one.
 
     Arguments:
         reach: Steps of the past that are needed, >= 0.
@@ -32,10 +32,20 @@ class History:
         self._end = reach
 
     def extend(self, x: Tensor) -> Tensor:
-        """Append `x (B, n, C)`; the past and `x`, `(B, reach + n, C)`, until the next call."""
+        """Append `x (B, n, C)`; the past and `x`, `(B, reach + n, C)`, until the next call.
+
+        Raises:
+            ValueError: If `x` differs from what was appended before in batch or channels.
+        """
         batch, n, channels = x.shape
         if self._buffer is None:
             self._buffer = x.new_zeros(batch, self.reach + max(self._room, n), channels)
+        known = (self._buffer.shape[0], self._buffer.shape[2])
+        if known != (batch, channels):  # writing would broadcast one sequence over the others
+            raise ValueError(
+                f"the state holds (batch, channels) = {known} but was given {(batch, channels)}; "
+                "begin another batch without a state"
+            )
         if self._end + n > self._buffer.shape[1]:
             past = self._buffer[:, self._end - self.reach : self._end]
             if n > self._buffer.shape[1] - self.reach:

@@ -89,13 +89,7 @@ class Encoded:
         """The rows under the next samples, and how far into the first of them they begin."""
         if not self.subframe_samples:
             return self.features, 0
-        end = self.offset_samples + num_samples
-        total = self.features.shape[1] * self.subframe_samples
-        if end > total:
-            raise ValueError(
-                f"the sequence runs to sample {end} but its conditioning ends at {total}; "
-                "give more frames"
-            )
+        end = self._end(num_samples)
         first = self.offset_samples // self.subframe_samples
         last = max(first, (end - 1) // self.subframe_samples)
         return self.features[
@@ -106,7 +100,17 @@ class Encoded:
         """The harmonic source of the next samples, `(B, n, 2 * num_harmonics)`."""
         if self.source is None:
             return None
-        return self.source[:, self.offset_samples : self.offset_samples + num_samples]
+        return self.source[:, self.offset_samples : self._end(num_samples)]
+
+    def _end(self, num_samples: int) -> int:
+        """Where the next samples end."""
+        end, total = self.offset_samples + num_samples, self.num_samples
+        if total is not None and end > total:
+            raise ValueError(
+                f"the sequence runs to sample {end} but its conditioning ends at {total}; "
+                "give more frames"
+            )
+        return end
 
 
 def add_rows(x: Tensor, rows: Tensor, subframe_samples: int, lead: int) -> Tensor:
@@ -154,8 +158,9 @@ def harmonic_source(
 class FrameEncoder(nn.Module):
     """The conditioning network: frames and speaker to rows at the sub-frame rate.
 
-    Two convolutions of three frames (a look-ahead of two frames), then linear interpolation
-    between frame centres. Frames are normalised by the statistics given to `calibrate`.
+    Two convolutions of three frames, then linear interpolation between frame centres: a sample
+    sees up to three frames ahead of its own. Frames are normalised by the statistics given to
+    `calibrate`.
     """
 
     feature_mean: Tensor
@@ -164,6 +169,11 @@ class FrameEncoder(nn.Module):
     def __init__(self, config: ConditioningConfig) -> None:
         super().__init__()
         self.config = config
+        if config.num_harmonics and config.num_features < 2:
+            raise ValueError(
+                f"num_harmonics={config.num_harmonics} needs log F0 and voicing as the last two "
+                f"features, but num_features={config.num_features}; use features with pitch"
+            )
         if config.num_features:
             if not (config.hop_samples > 0 and config.sample_rate > 0):
                 raise ValueError(
@@ -256,7 +266,6 @@ class Conditioned(nn.Module):
 
     Arguments:
         config: None for an unconditional model.
-        encoder: Another model's encoder to start from (a copy is made).
     """
 
     def __init__(self, config: ConditioningConfig | None) -> None:

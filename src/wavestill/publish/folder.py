@@ -9,6 +9,8 @@ Loading never unpickles.
 """
 
 import json
+import math
+import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +28,8 @@ from wavestill.settings import plain_settings, read_settings
 
 FORMAT = "wavestill voice"
 FORMAT_VERSION = 1
+
+_OWN_FILES = ("model.safetensors", "config.json", "README.md")
 
 
 @dataclass
@@ -99,13 +103,8 @@ def save(voice: Voice, path: Path | str) -> None:
     Raises:
         ValueError: If `path` holds something that is not a voice.
     """
-    path = Path(path)
-    if path.exists() and (
-        not path.is_dir() or (any(path.iterdir()) and not (path / "config.json").exists())
-    ):
-        raise ValueError(
-            f"'{path}' is no voice and will not be overwritten; choose another folder"
-        )
+    path = Path(path).resolve()  # a link stays one, and what it names is replaced
+    require_replaceable(path)
     models: dict[str, WaveNet | IAFWaveNet | None] = {
         "teacher": voice.teacher,
         "student": voice.student,
@@ -135,9 +134,31 @@ def save(voice: Voice, path: Path | str) -> None:
     (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
     (partial / "README.md").write_text(card(path.name, config, weights))
-    if path.exists():
-        shutil.rmtree(path)
-    partial.replace(path)
+    if not path.exists():
+        partial.replace(path)
+        return
+    # Each file whole, and nothing else of the folder touched: it may hold sounds, or a repository.
+    for name in _OWN_FILES:
+        (partial / name).replace(path / name)
+    partial.rmdir()
+
+
+def require_replaceable(path: Path | str) -> None:
+    """Check that a voice may be written to a folder: it is absent, empty or holds a voice.
+
+    Raises:
+        ValueError: If it is not, or the folder cannot be written to.
+    """
+    path = Path(path).resolve()
+    if path.exists() and (
+        not path.is_dir() or (any(path.iterdir()) and not (path / "config.json").exists())
+    ):
+        raise ValueError(
+            f"'{path}' is no voice and will not be overwritten; choose another folder"
+        )
+    nearest = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ValueError(f"'{path}' cannot be written to; choose another folder")
 
 
 def load(path: Path | str) -> Voice:
@@ -149,7 +170,12 @@ def load(path: Path | str) -> Voice:
     path = Path(path)
     config = _read_config(path)
     try:
-        spec = MelSpec.from_dict(config["spec"])
+        speakers, spec = config["speakers"], MelSpec.from_dict(config["spec"])
+        if not isinstance(speakers, list) or not all(isinstance(name, str) for name in speakers):
+            raise ValueError(f"'speakers' is {speakers!r} but must be a list of names")
+        for name in ("measured", "made"):
+            if not isinstance(config[name], dict):
+                raise ValueError(f"'{name}' is {config[name]!r} but must hold keys")
         teacher, student = config["teacher"], config["student"]
         voice = Voice(
             spec=spec,
@@ -160,14 +186,32 @@ def load(path: Path | str) -> Voice:
             if student is None
             else IAFWaveNet(read_settings(IAFWaveNetConfig, student, "student")).eval(),
             level_dbfs=float(config["level_dbfs"]),
-            speakers=tuple(config["speakers"]),
+            speakers=tuple(speakers),
             measured=config["measured"],
             made=config["made"],
         )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        _check(voice)
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, MemoryError) as error:
+        # a RuntimeError is torch's: sizes that no tensor can have
         raise ValueError(f"'{path / 'config.json'}' is damaged: {_one_line(error)}") from error
     _load_weights(voice, path / "model.safetensors")
     return voice
+
+
+def _check(voice: Voice) -> None:
+    """Check what a voice says of itself against its models.
+
+    Raises:
+        ValueError: If they do not agree, or something has the wrong type.
+    """
+    if not math.isfinite(voice.level_dbfs) or voice.level_dbfs >= 0:
+        raise ValueError(f"'level_dbfs' is {voice.level_dbfs}; it must be finite and below 0")
+    for part, model in (("teacher", voice.teacher), ("student", voice.student)):
+        conditioning = None if model is None else model.config.conditioning
+        for name in ("num_features", "hop_samples", "sample_rate"):
+            own, wanted = getattr(conditioning, name, None), getattr(voice.spec, name)
+            if conditioning is not None and own != wanted:
+                raise ValueError(f"'{part}' has {name} {own} but 'spec' {wanted}")
 
 
 def _read_config(path: Path) -> dict[str, Any]:

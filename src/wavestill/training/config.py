@@ -32,7 +32,8 @@ class TrainingConfig:
         clip_norm: Largest gradient norm; longer gradients are shortened to it.
         averaging: Decay of the weights' exponential moving average, in [0, 1); it warms up as (1 +
             n) / (10 + n).
-        log_scale_min: Floor of log-scales in the likelihood loss, in nats; None: no floor.
+        log_scale_min: Floor of log-scales in the likelihood loss, in nats of the unit-variance
+            signal; None: no floor.
         precision: "bfloat16" runs the networks' matrix products in bfloat16 (heads stay in
             float32); "auto" does so where the processor has instructions for it.
         log_every_steps: Steps between rows of metrics.csv.
@@ -78,6 +79,10 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"'{name}' is {value}; it must be positive")
+        if self.warmup_steps < 0:
+            raise ValueError(f"'warmup_steps' is {self.warmup_steps}; it must be 0 or more")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"'betas' is {self.betas}; decay rates lie in [0, 1)")
         if not 0 <= self.averaging < 1:
             raise ValueError(f"'averaging' is {self.averaging}; a decay lies in [0, 1)")
         if not 0 <= self.final_rate_share <= 1:

@@ -62,8 +62,12 @@ class Distillation(Task):
             and batch.context is not None
         ):
             draw = self.model.sample(batch.shape[0], batch.context)  # type: ignore[operator]
-            values["harmonicity"] = self._harmonicity(draw, batch.context)
-            values["harmonicity_data"] = self._harmonicity(batch.x, batch.context)
+            found = {
+                "harmonicity": self._harmonicity(draw, batch.context),
+                "harmonicity_data": self._harmonicity(batch.x, batch.context),
+            }
+            # Without a voiced frame there is none to report.
+            values |= {name: value for name, value in found.items() if not value.isnan()}
         return values
 
     def _harmonicity(self, x: Tensor, context: Conditioning) -> Tensor:

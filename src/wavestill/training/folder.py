@@ -64,18 +64,33 @@ def open_run(path: Path, settings: dict[str, Any], seed: int, *, resume: bool) -
     folder = RunFolder(path)
     if path.exists() and not resume:
         # A run that failed before its first figure has left nothing worth keeping.
-        foreign = [entry for entry in path.iterdir() if entry.name not in _MADE_AT_ONCE]
+        foreign = [
+            entry
+            for entry in path.iterdir()
+            if entry.name not in _MADE_AT_ONCE
+            and not (entry == folder.metrics and not entry.read_bytes().strip())
+        ]
         if foreign or folder.last_checkpoint is not None:
             raise ValueError(
                 f"'{path}' holds a run already; resume it (--resume) or choose another folder"
             )
     for part in (folder.checkpoints, folder.sounds):
         part.mkdir(parents=True, exist_ok=True)
-    (path / "recipe.yaml").write_text(
-        yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-    )
     record = path / "run.json"
-    runs = json.loads(record.read_text()) if record.exists() else []
+    try:
+        runs = json.loads(record.read_text(encoding="utf-8")) if record.exists() else []
+        if not isinstance(runs, list):
+            raise ValueError("not a list of runs")
+    except ValueError as error:
+        raise ValueError(f"'{record}' is damaged ({error}); remove it to go on") from error
+    recipe, text = (
+        path / "recipe.yaml",
+        yaml.safe_dump(settings, sort_keys=False, allow_unicode=True),
+    )
+    if folder.last_checkpoint is not None and recipe.exists() and recipe.read_text() != text:
+        # what the run began with stays beside what it goes on with
+        recipe.replace(path / f"recipe_before_{len(runs)}.yaml")
+    recipe.write_text(text)
     runs.append({**provenance(), "seed": seed})
     record.write_text(json.dumps(runs, indent=2) + "\n")
     return folder

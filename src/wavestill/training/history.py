@@ -25,13 +25,23 @@ class History:
         self.rows: list[dict[str, float]] = []
         self._columns: list[str] = []
         if path is not None and path.exists():
-            with path.open(newline="") as file:
-                reader = csv.DictReader(file)
-                self._columns = list(reader.fieldnames or [])
-                self.rows = [
-                    {name: float(value) for name, value in row.items() if value not in ("", None)}
-                    for row in reader
-                ]
+            try:
+                self._read(path)
+            except (ValueError, TypeError, csv.Error) as error:
+                raise ValueError(
+                    f"'{path}' is damaged ({error}); remove it to go on without its figures"
+                ) from error
+
+    def _read(self, path: Path) -> None:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            self._columns = list(reader.fieldnames or [])
+            self.rows = [
+                {name: float(value) for name, value in row.items() if value not in ("", None)}
+                for row in reader
+            ]
+        if any("step" not in row for row in self.rows):
+            raise ValueError("a row has no 'step'")
 
     def append(self, row: dict[str, float]) -> None:
         """Add a row; columns not seen before are added to the file."""

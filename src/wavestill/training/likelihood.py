@@ -61,5 +61,7 @@ class Likelihood(Task):
             return -log_prob.mean() / x[0].numel(), False
         law = self.model.conditionals(x, batch.context)[:, skip:]
         if log_scale_min is not None:
-            law = law.floored(log_scale_min)
+            # the floor is of the signal the model works on, whose unit its gain tells
+            gain = getattr(self.model, "gain", None)
+            law = law.floored(log_scale_min - (0.0 if gain is None else float(gain.log())))
         return -law.log_prob(x[:, skip:]).mean(), law.is_discrete

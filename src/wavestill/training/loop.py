@@ -153,9 +153,14 @@ def distill(
 
     Raises:
         ValueError: As for `fit`; and if a term of the objective needs recordings but there are
-            none.
+            none, or it is an objective of another student.
     """
     config = training_config(config, settings)
+    learner: object = student
+    if objective is not None and objective.student is not learner:
+        raise ValueError(
+            "'objective' holds another student than the one to train; build it with this one"
+        )
     data, validation = _in_precision(data, student), _in_precision(validation, student)
     density = as_density(teacher)
     skip = 0

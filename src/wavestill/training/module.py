@@ -43,7 +43,8 @@ class Task(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Lightning's hook: one loss, its figures kept for the callbacks."""
         # Seeded by the step, not carried along: a resumed run needs no generator's state.
-        torch.manual_seed(step_seed(self.seed, self.global_step))
+        # The complement keeps the noise apart from the crops, which are drawn by the same number.
+        torch.manual_seed(2**63 - 1 - step_seed(self.seed, self.global_step))
         loss, values = self.losses(batch)
         self.values = {name: value.detach() for name, value in values.items()}
         return loss

@@ -11,7 +11,7 @@ from wavestill.audio.mel import MelSpec
 from wavestill.distillation import ObjectiveConfig
 from wavestill.models import IAFWaveNetConfig, WaveNetConfig
 from wavestill.nn.conditioning import ConditioningConfig
-from wavestill.settings import plain_settings, read_settings
+from wavestill.settings import plain_settings, read_settings, require_seed
 from wavestill.training.config import TrainingConfig
 
 _OF_THE_CORPUS = ("num_features", "hop_samples", "sample_rate", "num_speakers")
@@ -51,6 +51,13 @@ class Recipe:
     teacher_path: Path | None = None
 
     def __post_init__(self) -> None:
+        require_seed(self.seed)
+        _require_sizes(self.teacher, "teacher")
+        _require_sizes(self.student, "student")
+        if not 0 <= self.teacher.dropout < 1:
+            raise ValueError(f"'teacher.dropout' is {self.teacher.dropout}; it lies in [0, 1)")
+        if not self.student.flows:
+            raise ValueError("'student.flows' is empty; give the layers of each flow")
         for part, conditioning in (
             ("teacher", self.teacher.conditioning),
             ("student", self.student.conditioning),
@@ -88,6 +95,20 @@ class Recipe:
         return plain
 
 
+_MAY_BE_ZERO = ("predictor_order", "subframe_samples", "num_harmonics", *_OF_THE_CORPUS)
+
+
+def _require_sizes(config: object, key: str) -> None:
+    """Check that every whole number of a model's shape can be one."""
+    for name, value in plain_settings(config).items():
+        if name == "conditioning" and value is not None:
+            _require_sizes(getattr(config, name), f"{key}.{name}")
+        least = 0 if name in _MAY_BE_ZERO else 1
+        for size in value if isinstance(value, list) else [value]:
+            if isinstance(size, int) and size < least:
+                raise ValueError(f"'{key}.{name}' is {value}; it must be {least} or more")
+
+
 def fill_in(
     conditioning: ConditioningConfig, spec: MelSpec, num_speakers: int
 ) -> ConditioningConfig:
@@ -122,7 +143,7 @@ def load_recipe(path: Path | str) -> Recipe:
         raise ValueError(f"there is no recipe at '{path}'")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(
             f"'{path}' is not readable as YAML: {' '.join(str(error).split())}"
         ) from error

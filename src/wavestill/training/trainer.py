@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 
 import lightning.pytorch as pl
 import torch
@@ -113,10 +112,13 @@ def train(
 def _step_of(checkpoint: Path) -> int:
     """Steps that a checkpoint has behind it."""
     try:
-        return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
-    except (OSError, EOFError, KeyError, RuntimeError, UnpicklingError) as error:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        for part in ("pytorch-lightning_version", "state_dict", "optimizer_states", "callbacks"):
+            state[part]
+        return int(state["global_step"])
+    except Exception as error:  # torch's own unpickler fails on rubbish in any way there is
         raise ValueError(
-            f"'{checkpoint}' is damaged ({' '.join(str(error).split())[:100]}); "
+            f"'{checkpoint}' is damaged ({' '.join(str(error).split())[:100] or 'empty'}); "
             "begin the run anew in another folder"
         ) from error
 

@@ -38,6 +38,8 @@ class Checkpoints(pl.Callback):
     ) -> None:
         """Write when it is time."""
         due = time.monotonic() - self._written_s >= 60 * self.every_minutes
+        # Divergence is told by the next row of figures; until then the last good state stays.
+        due = due and all(bool(p.isfinite().all()) for p in pl_module.parameters())
         last = trainer.should_stop or trainer.global_step == trainer.max_steps
         if trainer.strategy.reduce_boolean_decision(due or last, all=False):
             self.write(trainer)

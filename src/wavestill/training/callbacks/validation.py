@@ -1,7 +1,5 @@
 """Figures on held-out material, from averaged weights."""
 
-import math
-
 import torch
 
 from wavestill.training.callbacks.averaging import Averaging
@@ -24,7 +22,10 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, task: Task) -> dict[str, float]:
-        """Means over the batches where a figure has a value; the noise is the same each time."""
+        """Means over the batches that report a figure; the noise is the same each time.
+
+        A figure that is not finite stays so: it must be seen, not averaged away.
+        """
         found: dict[str, list[float]] = {}
         with self.averaging.applied(task):
             for number, batch in enumerate(self.batches):
@@ -32,5 +33,4 @@ class Validation:
                 values = task.measure(task.transfer_batch_to_device(batch, task.device, 0))
                 for name, value in values.items():
                     found.setdefault(name, []).append(float(value))
-        finite = {name: [v for v in values if math.isfinite(v)] for name, values in found.items()}
-        return {name: sum(values) / len(values) for name, values in finite.items() if values}
+        return {name: sum(values) / len(values) for name, values in found.items()}
