@@ -1,4 +1,4 @@
-"""Write docs/results.md and its picture from the folder that `wavestill evaluate` made.
+"""Write docs/results.md, its picture and the README's table from what `wavestill evaluate` made.
 
 python scripts/write_results.py runs/kathleen_16k_cpu/evaluation recipes/kathleen_16k_cpu.yaml
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import soundfile
+import yaml
 
 NAMES = {
     "recording": "recording",
@@ -35,12 +36,18 @@ def main() -> None:
     parser.add_argument("evaluation", type=Path, help="folder with results.json and sounds/")
     parser.add_argument("recipe", type=Path, help="the recipe that made the voice")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="where to write")
+    parser.add_argument("--note", default="", help="what else must be said")
     options = parser.parse_args()
     results = json.loads((options.evaluation / "results.json").read_text(encoding="utf-8"))
     (options.docs / "images").mkdir(parents=True, exist_ok=True)
     draw_copies(options.evaluation / "sounds", options.docs / "images" / "copies.png")
-    page = write_page(results, options.recipe)
+    page = write_page(results, options.recipe, options.note)
     (options.docs / "results.md").write_text(page, encoding="utf-8")
+    readme = options.docs.parent / "README.md"
+    before, _, rest = readme.read_text(encoding="utf-8").partition("<!-- results -->\n")
+    after = rest.partition("<!-- end of results -->")[2]
+    table = f"<!-- results -->\n{summary(results)}<!-- end of results -->"
+    readme.write_text(before + table + after, encoding="utf-8")
 
 
 def with_error(figures: dict[str, float], name: str, digits: int) -> str:
@@ -52,7 +59,31 @@ def with_error(figures: dict[str, float], name: str, digits: int) -> str:
     return f"{figures[name]:.{digits}f}{spread}"
 
 
-def write_page(results: dict, recipe: Path) -> str:
+def summary(results: dict) -> str:
+    """The README's table."""
+    machine, speed, quality = results["machine"], results["speed"], results["quality"]
+    rows = ["| | nats per sample | PESQ ↑ | STOI ↑ | × real time |", "|---|---|---|---|---|"]
+    likelihoods = {
+        "teacher": with_error(results["teacher"], "nll_nats_per_sample", 3),
+        "student": "KL " + with_error(results["student"], "kl_nats_per_sample", 3),
+        "griffin_lim": "–",
+    }
+    speeds = {"teacher": "cached", "student": "student"}
+    for system, nats in likelihoods.items():
+        cells = [nats, *(with_error(quality[system], key, 2) for key in ("pesq", "stoi"))]
+        rate = speed[speeds[system]]["times_real_time"] if system in speeds else None
+        cells.append("–" if rate is None else f"{rate:.2g}")
+        rows.append(f"| {NAMES[system]} | " + " | ".join(cells) + " |")
+    data = results["data"]
+    return "\n".join(rows) + (
+        f"\n\n*{data['num_clips']} held-out clips at {data['sample_rate_hz'] / 1000:g} kHz, "
+        f"± one standard error; {machine['processor']}, {machine['torch_threads']} thread, commit "
+        f"{results['commit']}; `wavestill evaluate runs/kathleen_16k_cpu/voice "
+        "corpora/kathleen_16k --num_clips 16`, [all figures](docs/results.md).*\n"
+    )
+
+
+def write_page(results: dict, recipe: Path, note: str) -> str:
     """The page as Markdown."""
     machine, data = results["machine"], results["data"]
     teacher, student = results["teacher"], results["student"]
@@ -75,19 +106,22 @@ def write_page(results: dict, recipe: Path) -> str:
         speeds.append(
             f"| {sampler} | {rate:,.0f} | {speed['times_real_time']:.3g} | {rate / naive:,.0f} × |"
         )
+    recipe_values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    minutes = {part: recipe_values[part]["minutes"] for part in ("fit", "distill")}
     commands = "\n".join(
         f"    {line[1:].strip()}"
         for line in recipe.read_text(encoding="utf-8").splitlines()
         if line.startswith("#   ")
     )
-    machine_line = ", ".join(str(machine[key]) for key in machine)
+    machine_line = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in machine.items())
     return f"""# Results
 
 <!-- written by scripts/write_results.py from results.json; do not edit -->
 
-One voice at {data["sample_rate_hz"]:,} Hz by [`{recipe}`](../{recipe}), measured on
-{data["num_clips"]} clips ({data["seconds"]:.0f} s) of the {data["split"]} split, whose prompts no
-model has heard. Means over clips ± one standard error.
+One voice at {data["sample_rate_hz"]:,} Hz by [`{recipe}`](../{recipe}): {minutes["fit"]} minutes
+for the teacher and {minutes["distill"]} for the student. Measured on {data["num_clips"]} clips
+({data["seconds"]:.0f} s) of the {data["split"]} split, whose prompts neither has heard. Means over
+clips ± one standard error.
 
 | | |
 |---|---|
@@ -115,6 +149,7 @@ no step of one shape gets under {with_error(student, "kl_floor_nats_per_sample",
     python scripts/write_results.py runs/{recipe.stem}/evaluation {recipe}
 
 Machine: {machine_line}. wavestill {results["version"]}, commit {results["commit"]}.
+{note}
 """
 
 

@@ -92,3 +92,13 @@ def test_what_is_no_corpus_is_refused_in_one_line(tmp_path):
         with pytest.raises(ValueError, match=reason) as caught:
             find_recordings(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def test_an_id_that_leads_out_of_the_folder_is_named_and_skipped(tmp_path):
+    touch(tmp_path, "corpus/wavs/one.wav", "secret.wav")
+    (tmp_path / "corpus" / "metadata.csv").write_text("one|One.|One.\n../../secret|Two.|Two.\n")
+    layout = find_recordings(tmp_path / "corpus")
+    assert [r.id for r in layout.recordings] == ["one"]
+    assert ("metadata.csv line 2", "its id ../../secret leads out of the folder") in [
+        tuple(s) for s in layout.skipped
+    ]

@@ -14,6 +14,7 @@ from wavestill.distillation import (
     LoudnessBalance,
     MultiResolutionMagnitude,
     Objective,
+    ObjectiveConfig,
     SpectralPower,
     StepDivergence,
     Trial,
@@ -276,3 +277,23 @@ def test_balance_does_not_run_away_from_silence():
         last = balance(torch.tensor(0.0))
     assert float(last["power"]) == pytest.approx(20.0, rel=1e-5)
     assert "push" in balance.state_dict()  # a resumed run goes on where it was
+
+
+@pytest.mark.parametrize(
+    ("weights", "rate", "message"),
+    [
+        ({"loudness": 1.0}, RATE, "no term is called 'loudness'; choose among magnitude, power"),
+        ({"power": -1.0}, RATE, "weight of 'power' is -1.0"),
+        ({"power": 1.0}, None, "'power' needs the sampling rate"),
+    ],
+)
+def test_recipes_that_make_no_objective_are_refused(weights, rate, message):
+    with pytest.raises(ValueError, match=message):
+        ObjectiveConfig(weights=weights).build(WhiteNoise(0.0, 1.0), WhiteNoise(0.0, 1.0), rate)
+
+
+def test_the_recipes_floor_is_of_the_unit_variance_signal():
+    teacher = TEACHERS["mel"].model()
+    objective = ObjectiveConfig(log_scale_min=-9.0).build(teacher, STUDENTS["mel"].model())
+    expected = -9.0 - math.log(3.0)  # the table's gain
+    assert objective.terms["kl"].divergence.log_scale_min == pytest.approx(expected)

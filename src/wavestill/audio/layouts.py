@@ -126,6 +126,10 @@ def _listed(
         path = next((path for path in candidates if _is_file(path)), None)
         if not id_:
             skipped.append(Skipped(f"{metadata} line {number}", "has no id"))
+        elif Path(id_).is_absolute() or ".." in Path(id_).parts:
+            skipped.append(
+                Skipped(f"{metadata} line {number}", f"its id {id_} leads out of the folder")
+            )
         elif id_ in recordings:
             skipped.append(Skipped(f"{metadata} line {number}", f"a second row of id {id_}"))
         elif path is None:

@@ -54,6 +54,8 @@ class ObjectiveConfig:
         }
         spectral = {"magnitude": MultiResolutionMagnitude, "power": SpectralPower}
         for name in self.weights:
+            if self.weights[name] < 0:
+                raise ValueError(f"the weight of '{name}' is {self.weights[name]}; give one >= 0")
             if name not in spectral:
                 raise ValueError(
                     f"no term is called '{name}'; choose among {', '.join(sorted(spectral))}"
