@@ -209,7 +209,7 @@ def best_location_scale(
     .. math:: \min_{\mu, s} KL(q_{\mu, s} \| p)
 
     A student without a last spline is one such law per step however many flows it has, so its KL
-    cannot be lower than this (DESIGN 3.4). The start is the best of the moments of ``p`` and a
+    cannot be lower than this. The start is the best of the moments of ``p`` and a
     grid over its quantiles, for KL(q‖p) has a local minimum at each mode; then Rprop, elementwise,
     over a fixed quadrature (:func:`noise_quadrature`). The KL returned is taken with four times
     its nodes, so that a fit to the gaps between them is not rewarded.

@@ -188,6 +188,12 @@ def test_length_is_required_without_frames():
         TEACHERS["mel"].model().sample(2, TEACHERS["mel"].context(2, 6), length=50)
 
 
+def test_one_context_to_each_sequence():
+    case = TEACHERS["mel"]
+    with pytest.raises(ValueError, match="3 sequences were asked for but the context is of 2"):
+        case.model().sample(3, case.context(2, 6))
+
+
 def test_configurations_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="predictor_order=2 needs a head with means"):
         WaveNetConfig(head="mulaw", predictor_order=2)

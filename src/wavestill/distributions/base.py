@@ -146,7 +146,7 @@ class Distribution(ABC):
     def from_noise(self, z: Tensor) -> Tensor:
         r"""Map base noise to samples, :math:`x = F^{-1}(F_{base}(z))`: increasing in z.
 
-        Every sampler draws through this one map, so they agree draw by draw (DESIGN 3.1).
+        Every sampler draws through this one map, so they agree draw by draw.
         """
 
     @abstractmethod

@@ -39,19 +39,3 @@ def fit_linear_predictor(x: Tensor, order: int) -> tuple[Tensor, Tensor]:
     taps = torch.linalg.solve(gram[:order, :order] + ridge, gram[:order, order])
     residual_std = (windows[:, order] - windows[:, :order] @ taps).std()
     return taps.to(x.dtype), residual_std.to(x.dtype)
-
-
-def sequence_length(conditioned: int | None, length: int | None) -> int:
-    """Samples of a sequence, from what its conditioning covers and what was asked for.
-
-    Raises:
-        ValueError: If both are known and differ, or neither is.
-    """
-    if conditioned is None and length is None:
-        raise ValueError("the length is open: give 'length' in samples, or frames that tell it")
-    if conditioned is not None and length is not None and conditioned != length:
-        raise ValueError(
-            f"the sequence has {length} samples but its frames cover {conditioned}; "
-            "cut one to the other (frames x hop_samples)"
-        )
-    return conditioned if conditioned is not None else int(length or 0)

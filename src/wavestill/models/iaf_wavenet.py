@@ -17,11 +17,11 @@ from torch.nn import functional as F
 
 from wavestill.density import Conditioning, Context, Draw
 from wavestill.distributions import Base, Logistic, Normal
-from wavestill.models.calibration import sequence_length, unit_gain
+from wavestill.models.calibration import unit_gain
+from wavestill.models.sequences import sequence_length, sequence_noise
 from wavestill.nn.causal import History, with_past
 from wavestill.nn.conditioning import Conditioned, ConditioningConfig, Encoded, FrameEncoder
 from wavestill.nn.gated import GatedStack
-from wavestill.sampling import standard_noise
 
 
 @dataclass(frozen=True)
@@ -280,15 +280,16 @@ class IAFWaveNet(Conditioned):
     ) -> Float[Tensor, "B T"]:
         """Samples in one pass, `(num, T)`; arguments as `WaveNet.sample`."""
         encoded = self.encode(context)
-        steps = sequence_length(None if encoded is None else encoded.num_samples, length)
-        noise = standard_noise(
+        noise = sequence_noise(
             self.base,
-            (num, steps),
+            num,
+            length,
+            encoded,
+            temperature=temperature,
             generator=generator,
-            device=self.gain.device,
-            dtype=self.gain.dtype,
+            like=self.gain,
         )
-        return self.rsample(temperature * noise, encoded).x
+        return self.rsample(noise, encoded).x
 
     def _flows(self) -> list[AffineIAF]:
         return [cast("AffineIAF", flow) for flow in self.flows]

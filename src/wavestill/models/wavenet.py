@@ -30,11 +30,12 @@ from wavestill.distributions import (
     Normal,
     mu_law_encode,
 )
-from wavestill.models.calibration import fit_linear_predictor, sequence_length, unit_gain
+from wavestill.models.calibration import fit_linear_predictor, unit_gain
+from wavestill.models.sequences import sequence_length, sequence_noise
 from wavestill.nn.causal import History, with_past
 from wavestill.nn.conditioning import Conditioned, ConditioningConfig, Encoded
 from wavestill.nn.gated import GatedStack
-from wavestill.sampling import cached, standard_noise
+from wavestill.sampling import cached
 
 Head = Literal["logistics", "gaussian", "mulaw"]
 
@@ -239,15 +240,16 @@ class WaveNet(Conditioned):
             generator: Source of the noise.
         """
         encoded = self.encode(context)
-        steps = sequence_length(None if encoded is None else encoded.num_samples, length)
-        noise = standard_noise(
+        noise = sequence_noise(
             self.base,
-            (num, steps),
+            num,
+            length,
+            encoded,
+            temperature=temperature,
             generator=generator,
-            device=self.gain.device,
-            dtype=self.gain.dtype,
+            like=self.gain,
         )
-        return cached(self, temperature * noise, encoded)
+        return cached(self, noise, encoded)
 
     @property
     def _num_outputs(self) -> int:
