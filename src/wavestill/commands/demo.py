@@ -74,13 +74,13 @@ def demo(*, corpus: Path | None = None, out: Path | None = None, minutes: float 
     say("2. Speech")
     _prepare(source, out / "corpus")
     left_s = 60 * minutes - (time.monotonic() - begin_s) - _MEASURING_S
-    recipe = _recipe(packaged / "demo.yaml", out, max(_LEAST_TRAINING_S, left_s))
+    prepared = Corpus(out / "corpus")
+    recipe = _recipe(packaged / "demo.yaml", out, prepared, max(_LEAST_TRAINING_S, left_s))
     fit_teacher(recipe)
     distill_student(recipe)
 
     say("")
     say("3. What it amounts to")
-    prepared = Corpus(out / "corpus")
     voice = publish.load(out / "voice")
     results = measure_and_report(
         voice,
@@ -150,16 +150,25 @@ def _prepare(source: Path, out: Path) -> None:
         say(f"   {line}")
 
 
-def _recipe(path: Path, out: Path, training_s: float) -> Recipe:
+def _recipe(path: Path, out: Path, corpus: Corpus, training_s: float) -> Recipe:
+    """The demo's recipe, with the budget of this run and crops no longer than the recordings."""
     recipe = load_recipe(path)
-    teacher_minutes = _TEACHER_SHARE * training_s / 60
-    student_minutes = (1 - _TEACHER_SHARE) * training_s / 60
+    longest = int(corpus.split("train").num_frames.max()) * corpus.spec.hop_samples
+    clip_samples = min(recipe.fit.clip_samples, longest)
+    skip_samples = min(recipe.objective.skip_samples, clip_samples // 4)
+    shares = {"fit": _TEACHER_SHARE, "distill": 1 - _TEACHER_SHARE}
+    training = {
+        part: dataclasses.replace(
+            getattr(recipe, part), minutes=share * training_s / 60, clip_samples=clip_samples
+        )
+        for part, share in shares.items()
+    }
     return dataclasses.replace(
         recipe,
         corpus=out / "corpus",
         out=out,
-        fit=dataclasses.replace(recipe.fit, minutes=teacher_minutes),
-        distill=dataclasses.replace(recipe.distill, minutes=student_minutes),
+        objective=dataclasses.replace(recipe.objective, skip_samples=skip_samples),
+        **training,
     )
 
 

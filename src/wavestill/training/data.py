@@ -153,6 +153,13 @@ class CorpusSource:
         self.clips = corpus.split(split)
         hop_samples = corpus.spec.hop_samples
         clip_frames = max(1, round(clip_samples / hop_samples))
+        longest = int(self.clips.num_frames.max(initial=0))
+        if clip_frames > longest and split == "train":
+            raise ValueError(
+                f"'clip_samples' is {clip_samples} but the longest clip to train on has "
+                f"{longest * hop_samples}; set it lower"
+            )
+        clip_frames = min(clip_frames, longest)  # held-out clips may be shorter than training's
         self.clip_samples = clip_frames * hop_samples
         self._crops = Crops(self.clips, clip_frames=clip_frames, batch_size=batch_size, seed=seed)
 

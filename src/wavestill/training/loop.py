@@ -91,12 +91,13 @@ def fit(
     source = source_of(
         data, batch_size=config.batch_size, clip_samples=config.clip_samples, seed=seed
     )
-    held_out = _held_out(data, validation, config, seed)
+    skip = _skip_samples(config, model, source)
+    held_out = _held_out(data, validation, config, seed, skip)
     task = Likelihood(
         model,
         config,
         seed,
-        skip_samples=_skip_samples(config, model, source),
+        skip_samples=skip,
         grid_nats=source.grid_nats,
     )
     if calibrate and not _has_begun(out, resume=resume):
@@ -173,8 +174,8 @@ def distill(
         source = source_of(
             data, batch_size=config.batch_size, clip_samples=config.clip_samples, seed=seed
         )
-        held_out = _held_out(data, validation, config, seed)
         skip = _skip_samples(config, student, source)
+        held_out = _held_out(data, validation, config, seed, skip)
     if calibrate and not _has_begun(out, resume=resume):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -214,21 +215,23 @@ def _in_precision(data: DataOrNone, model: nn.Module) -> DataOrNone:
 
 
 def _held_out(
-    data: Data, validation: Data | None, config: TrainingConfig, seed: int
+    data: Data, validation: Data | None, config: TrainingConfig, seed: int, skip_samples: int
 ) -> Source | None:
+    """Held-out batches; None where there are none longer than what is left out of the figures."""
     batch_size = min(config.batch_size, config.validation_clips)
     if validation is None:
         if not isinstance(data, Corpus) or len(data.split("valid")) == 0:
             return None
         validation = data
     split = "valid" if isinstance(validation, Corpus) else "train"
-    return source_of(
+    held_out = source_of(
         validation,
         batch_size=batch_size,
         clip_samples=config.clip_samples,
         seed=seed + 1,
         split=split,
     )
+    return held_out if held_out.clip_samples > skip_samples else None
 
 
 def _skip_samples(config: TrainingConfig, model: nn.Module, source: Source) -> int:
