@@ -260,14 +260,15 @@ def test_clips_shorter_than_what_is_left_out_are_refused():
 
 
 def test_balance_pushes_while_the_student_is_quiet_and_yields_when_it_is_loud():
-    balance = LoudnessBalance({"kl": 1.0, "power": 2.0}, rate=0.1)
-    assert balance(None) == {"kl": 1.0, "power": 2.0}
+    balance = LoudnessBalance({"kl": 1.0, "magnitude": 3.0, "power": 2.0}, rate=0.1)
+    assert balance(None) == {"kl": 1.0, "magnitude": 3.0, "power": 2.0}
     quiet = [float(balance(torch.tensor(0.8))["power"]) for _ in range(5)]
     assert quiet == sorted(quiet)
     assert quiet[-1] == pytest.approx(2 * math.exp(-5 * 0.1 * math.log(0.8)))
     loud = [float(balance(torch.tensor(2.0))["power"]) for _ in range(5)]
     assert loud == sorted(loud, reverse=True)
-    assert balance(torch.tensor(0.5))["kl"] == 1.0
+    last = balance(torch.tensor(0.5))
+    assert (last["kl"], last["magnitude"]) == (1.0, 3.0)
 
 
 def test_balance_does_not_run_away_from_silence():

@@ -1,7 +1,7 @@
 """How the terms of an objective are weighted against one another."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -34,21 +34,26 @@ class FixedWeights:
 
 
 class LoudnessBalance(nn.Module):
-    r"""Weights that rise while the student is quieter than the data, and fall while it is louder.
+    r"""Weights that hold the student to the level of the data.
 
     .. math:: w_i = w_i^{(0)} e^k, \qquad
         k \leftarrow k + \eta \, (\log \sigma_\mathrm{data} - \log \sigma_\mathrm{student})
 
-    for every term but the first, the divergence, whose weight is constant. Reverse KL pulls the
-    student's level down: at weight 1 of a magnitude loss a student came out 10 dB too quiet, and
-    no constant cures every teacher. The integral `k` finds the weight at which the levels agree.
+    for the terms that follow; the others keep their weight. Reverse KL pulls the student's level
+    down: at weight 1 of a magnitude loss a student came out 10 dB too quiet, and no constant cures
+    every teacher. The integral `k` finds the weight at which the levels agree.
 
     Note:
-        Equal gradient norms would not do: where two terms pull against each other their gradients
-        are equal at any balance point, and off it the divergence's is mostly noise.
+        Only a term that is least at the data's own level can hold a student there, as the band
+        power is. The magnitudes' optimum lies below it: pushed along, their weight climbs for as
+        long as the student is trained. On the demo's voice, in equal time and with one seed, power
+        alone following gave KL 0.683 at 0.936 of the data's level and still rising; magnitudes
+        pushed too, 0.727 at 0.959. Equal gradient norms would not do either: terms that pull
+        against each other have them at any balance point.
 
     Arguments:
-        weights: The weights to begin with, the divergence's first.
+        weights: The weights to begin with.
+        follow: The terms whose weight follows the level.
         rate: `eta`, per step.
         reach: Limit of `|k|`, in nats.
     """
@@ -56,10 +61,16 @@ class LoudnessBalance(nn.Module):
     push: Tensor
 
     def __init__(
-        self, weights: Mapping[str, float], *, rate: float = 0.01, reach: float = math.log(20)
+        self,
+        weights: Mapping[str, float],
+        follow: Collection[str] = ("power",),
+        *,
+        rate: float = 0.01,
+        reach: float = math.log(20),
     ) -> None:
         super().__init__()
         self.weights = dict(weights)
+        self.follow = frozenset(follow)
         self.rate = rate
         self.reach = reach
         self.register_buffer("push", torch.zeros(()))
@@ -72,8 +83,7 @@ class LoudnessBalance(nn.Module):
             # must wind the integral up.
             error = loudness.clamp(0.75, 1.33).log()
             self.push.copy_((self.push - self.rate * error).clamp(-self.reach, self.reach))
-        first = next(iter(self.weights))
         return {
-            name: weight if name == first else weight * self.push.exp()
+            name: weight * self.push.exp() if name in self.follow else weight
             for name, weight in self.weights.items()
         }

@@ -24,8 +24,8 @@ class ObjectiveConfig:
         skip_samples: Steps at the start of a clip left out of the divergence.
         cap_nats: Limit of one step's divergence; None for none.
         weights: Further terms (`magnitude`, `power`) and their weights; the divergence's is 1.
-        loudness_rate: How fast these weights follow the student's level, per step
-            (`LoudnessBalance`); 0 keeps them as they are.
+        loudness_rate: How fast the weight of `power` follows the student's level, per step
+            (`LoudnessBalance`); 0 keeps it as it is.
     """
 
     num_points: int = 8
