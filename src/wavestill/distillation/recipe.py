@@ -1,6 +1,5 @@
 """The objective as a recipe states it."""
 
-import math
 from dataclasses import dataclass, field
 
 from wavestill.density import Density, InverseAutoregressive
@@ -10,6 +9,7 @@ from wavestill.distillation.objective import Objective
 from wavestill.distillation.spectral import MultiResolutionMagnitude, SpectralPower
 from wavestill.distillation.trial import Term
 from wavestill.divergences import KL
+from wavestill.models.calibration import waveform_log_scale
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class ObjectiveConfig:
             ValueError: If a term is not known, or a spectral one lacks a sampling rate.
         """
         floor = self.log_scale_min
-        if floor is not None and hasattr(teacher, "gain"):
-            floor -= math.log(float(teacher.gain))
+        if floor is not None:
+            floor = waveform_log_scale(teacher, floor)
         divergence = KL(num_points=self.num_points, log_scale_min=floor)
         terms: dict[str, Term] = {
             "kl": StepDivergence(

@@ -74,7 +74,7 @@ class MultiResolutionMagnitude:
 
 
 class SpectralPower:
-    r"""The power loss, in bands and decades: the draw's log-energies against the recording's.
+    r"""The power loss, in bands and stretches: the draw's log-energies against the recording's.
 
     .. math:: \frac{1}{N} \sum_{b, i} \big| \log P_b^{(i)}(x) - \log P_b^{(i)}(y) \big|, \qquad
         P_b^{(i)} = \sum_{f \in b, \, \tau \in i} |\mathrm{STFT}_{f\tau}|^2

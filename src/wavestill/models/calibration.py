@@ -19,6 +19,17 @@ def unit_gain(x: Tensor) -> Tensor:
     return 1.0 / std
 
 
+def waveform_log_scale(model: object, log_scale: float) -> float:
+    """A log-scale of the unit-variance signal, in nats of the waveform the laws are of.
+
+    Arguments:
+        model: Its `gain` tells the unit; a model without one works on its data as they are.
+        log_scale: In nats of the unit-variance signal.
+    """
+    gain = getattr(model, "gain", None)
+    return log_scale if gain is None else log_scale - float(gain.log())
+
+
 def fit_linear_predictor(x: Tensor, order: int) -> tuple[Tensor, Tensor]:
     r"""Least-squares linear prediction, :math:`x_t \approx \sum_{i=1}^{P} a_i x_{t-i}`.
 

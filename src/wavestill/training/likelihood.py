@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from wavestill.density import Autoregressive
+from wavestill.models.calibration import waveform_log_scale
 from wavestill.training.config import TrainingConfig
 from wavestill.training.data import Batch
 from wavestill.training.module import Task
@@ -61,7 +62,5 @@ class Likelihood(Task):
             return -log_prob.mean() / x[0].numel(), False
         law = self.model.conditionals(x, batch.context)[:, skip:]
         if log_scale_min is not None:
-            # the floor is of the signal the model works on, whose unit its gain tells
-            gain = getattr(self.model, "gain", None)
-            law = law.floored(log_scale_min - (0.0 if gain is None else float(gain.log())))
+            law = law.floored(waveform_log_scale(self.model, log_scale_min))
         return -law.log_prob(x[:, skip:]).mean(), law.is_discrete
