@@ -34,8 +34,26 @@ class Conditioning(NamedTuple):
 Context = Any
 """A tensor, a `Conditioning`, a model's `Encoded` form of one, or None: each model says which."""
 
-State = Any
-"""What a model carries between calls of `advance`; opaque to everybody else."""
+
+OwnState = Any
+"""A `State` of the model's own kind, or None."""
+
+
+@runtime_checkable
+class State(Protocol):
+    """What a model carries between calls of `advance` or `stream`: opaque, but it can be cut."""
+
+    def rewind(self, num_steps: int | Tensor) -> None:
+        """Forget the last steps: so many of every sequence, or a number for each, `(B,)`.
+
+        At most the steps of the last call. After unequal numbers every sequence stands at its own
+        position.
+        """
+        ...
+
+    def select(self, index: Tensor) -> None:
+        """Keep only the sequences `index (B',)` of the batch, in this order."""
+        ...
 
 
 @runtime_checkable
@@ -60,7 +78,7 @@ class Autoregressive(Density, Protocol):
         ...
 
     def advance(
-        self, x_new: Tensor, context: Context = None, state: State | None = None
+        self, x_new: Tensor, context: Context = None, state: OwnState = None
     ) -> tuple[Distribution, State]:
         """The same, incrementally: the laws that become known once `x_new (B, n)` has been seen.
 
@@ -102,6 +120,17 @@ class InverseAutoregressive(Density, Protocol):
 
     def rsample(self, noise: Tensor, context: Context = None) -> Draw:
         """The sample that `noise (B, T)`, drawn from the base law, maps to."""
+        ...
+
+
+@runtime_checkable
+class Streaming(InverseAutoregressive, Protocol):
+    """An inverse autoregressive density whose one pass can be cut anywhere."""
+
+    def stream(
+        self, noise: Tensor, context: Context = None, state: OwnState = None
+    ) -> tuple[Draw, State]:
+        """`rsample` of the next draws `(B, n)`, and the state for those that follow."""
         ...
 
 

@@ -49,3 +49,26 @@ def test_history_refuses_another_batch_instead_of_spreading_it(shape):
     history.extend(torch.zeros(2, 3, 2))
     with pytest.raises(ValueError, match="begin another batch without a state"):
         history.extend(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("room", [1, 4, 1024])
+@pytest.mark.parametrize("counts", [3, [3, 3], [0, 5], [5, 2], [4, 0]])
+def test_what_is_rewound_is_forgotten(room, counts):
+    history = History(reach=6, room=room)
+    x, y = torch.randn(2, 12, 3), torch.randn(2, 4, 3)
+    history.extend(x[:, :7])
+    history.extend(x[:, 7:])
+    history.rewind(counts if isinstance(counts, int) else torch.tensor(counts))
+    got = history.extend(y)
+    for i, count in enumerate([counts] * 2 if isinstance(counts, int) else counts):
+        whole = functional.pad(torch.cat([x[i, : 12 - count], y[i]]), (0, 0, 6, 0))
+        assert torch.equal(got[i], whole[-10:])
+
+
+def test_selected_sequences_go_on():
+    history = History(reach=2)
+    x = torch.randn(3, 4, 1)
+    history.extend(x)
+    history.select(torch.tensor([2, 0]))
+    got = history.extend(torch.zeros(2, 1, 1))
+    assert torch.equal(got[:, :2], x[[2, 0], 2:])

@@ -6,13 +6,8 @@ import pytest
 import torch
 
 from wavestill.density import Conditioning
-from wavestill.nn.conditioning import (
-    ConditioningConfig,
-    Encoded,
-    FrameEncoder,
-    add_rows,
-    harmonic_source,
-)
+from wavestill.nn.conditioning import ConditioningConfig, Encoded, add_rows
+from wavestill.nn.frames import FrameEncoder, FrameStream, HarmonicSource
 
 
 @pytest.mark.parametrize(
@@ -30,7 +25,7 @@ def test_subframes_last_one_to_two_milliseconds(rate, hop, expected):
 def test_each_sample_gets_its_own_row(lead, n):
     rows = torch.arange(6.0).view(1, 6, 1)
     x = torch.zeros(1, n, 1)
-    encoded = Encoded(rows, subframe_samples=4, offset_samples=4 + lead)
+    encoded = Encoded(rows, subframe_samples=4, position=4 + lead)
     window, first = encoded.rows(n)
     got = add_rows(x, window, 4, first)[0, :, 0]
     expected = torch.tensor([float((4 + lead + i) // 4) for i in range(n)])
@@ -80,7 +75,7 @@ def test_frames_are_normalised_by_the_data():
 def test_harmonic_source_is_the_harmonics_of_f0():
     rate, hop, f0 = 8000, 80, 200.0
     log_f0 = torch.full((1, 10), math.log(f0), dtype=torch.float64)
-    source = harmonic_source(log_f0, torch.ones(1, 10), hop, rate, 3)
+    source = HarmonicSource(hop, rate, 3).extend(log_f0, torch.ones(1, 10))
     t = torch.arange(1, 801, dtype=torch.float64) / rate
     for k in (1, 2, 3):
         torch.testing.assert_close(
@@ -94,7 +89,7 @@ def test_harmonic_source_is_the_harmonics_of_f0():
 def test_harmonic_source_is_silent_unvoiced_and_above_half_the_rate():
     log_f0 = torch.full((1, 4), math.log(1500.0))
     voicing = torch.tensor([[1.0, 0.0, 0.0, 1.0]])
-    source = harmonic_source(log_f0, voicing, 10, 4000, 2)
+    source = HarmonicSource(10, 4000, 2).extend(log_f0, voicing)
     assert torch.equal(source[0, 10:30], torch.zeros(20, 4))
     assert torch.equal(
         source[..., [1, 3]], torch.zeros(1, 40, 2)
@@ -105,8 +100,8 @@ def test_harmonic_source_is_silent_unvoiced_and_above_half_the_rate():
 def test_harmonic_phase_holds_over_long_sound():
     rate, hop = 16000, 200
     log_f0 = torch.full((1, 80 * 600), math.log(100.0), dtype=torch.float64)  # ten minutes
-    source = harmonic_source(log_f0, torch.ones_like(log_f0), hop, rate, 1)
-    torch.testing.assert_close(source[0, -160:, 0], source[0, :160, 0], atol=1e-3, rtol=0)
+    source = HarmonicSource(hop, rate, 1).extend(log_f0, torch.ones_like(log_f0))
+    torch.testing.assert_close(source[0, -160:, 0], source[0, :160, 0], atol=1e-7, rtol=0)
 
 
 def test_speaker_alone_conditions_for_ever():
@@ -116,3 +111,64 @@ def test_speaker_alone_conditions_for_ever():
     rows, lead = encoded.at(10_000).rows(50)
     assert rows.shape == (2, 1, 4)
     assert lead == 0
+
+
+@pytest.mark.parametrize("sizes", [[1] * 12, [12], [5, 1, 6], [2, 10], [11, 1, 0]])
+@pytest.mark.parametrize("speakers", [0, 2])
+def test_frames_in_pieces_give_the_same_rows(sizes, speakers):
+    config = ConditioningConfig(
+        num_features=5,
+        hop_samples=6,
+        sample_rate=3000,
+        channels=4,
+        subframe_samples=2,
+        num_harmonics=3,
+        num_speakers=speakers,
+    )
+    encoder = FrameEncoder(config).double()
+    frames = torch.randn(2, 12, 5, dtype=torch.float64)
+    frames[..., -2] = 5.0 + 0.3 * frames[..., -2]
+    frames[..., -1] = (frames[..., -1] > 0).double()
+    speaker = torch.tensor([1, 0]) if speakers else None
+    whole = encoder(Conditioning(frames, speaker))
+    stream, seen, rows, sources = FrameStream(encoder, speaker), 0, [], []
+    for i, size in enumerate(sizes):
+        piece = stream.extend(frames[:, seen : seen + size], is_last=i == len(sizes) - 1)
+        assert piece.start_samples == piece.position == sum(row.shape[1] for row in rows) * 2
+        seen += size
+        rows.append(piece.features)
+        sources.append(piece.source)
+        if seen < 12:  # no row waits for more frames than it sees
+            assert sum(row.shape[1] for row in rows) == 3 * max(0, seen - encoder.LOOKAHEAD_FRAMES)
+    torch.testing.assert_close(torch.cat(rows, 1), whole.features, rtol=0, atol=1e-12)
+    assert torch.equal(torch.cat(sources, 1), whole.source)
+
+
+def test_rows_of_sequences_at_their_own_positions():
+    encoded = Encoded(
+        torch.randn(3, 6, 2), 4, torch.randn(3, 24, 2), position=torch.tensor([0, 7, 15])
+    )
+    window, lead = encoded.rows(6)
+    got = add_rows(torch.zeros(3, 6, 2), window, 4, lead)
+    for i, position in enumerate([0, 7, 15]):
+        alone = encoded.at(position)
+        rows, first = alone.rows(6)
+        expected = add_rows(torch.zeros(3, 6, 2), rows, 4, first)
+        assert torch.equal(got[i], expected[i])
+        assert torch.equal(encoded.source_at(6)[i], alone.source_at(6)[i])
+
+
+def test_a_sequence_may_run_on_under_its_last_row_while_others_end():
+    encoded = Encoded(torch.arange(6.0).view(2, 3, 1), 2, position=torch.tensor([1, 4]))
+    window, lead = encoded.rows(5)
+    got = add_rows(torch.zeros(2, 5, 1), window, 2, lead)
+    assert got[0, :, 0].tolist() == [0, 1, 1, 2, 2]
+    assert got[1, :, 0].tolist() == [5, 5, 5, 5, 5]
+
+
+def test_a_sampler_refuses_frames_that_are_not_finite():
+    encoder = FrameEncoder(ConditioningConfig(num_features=2, hop_samples=4, sample_rate=4000))
+    frames = torch.zeros(1, 5, 2)
+    frames[0, 3, 1] = math.nan
+    with torch.no_grad(), pytest.raises(ValueError, match="1 of 10 values of the frames"):
+        encoder(frames)

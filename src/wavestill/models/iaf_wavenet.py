@@ -18,9 +18,10 @@ from torch.nn import functional as F
 from wavestill.density import Conditioning, Context, Draw
 from wavestill.distributions import Base, Logistic, Normal
 from wavestill.models.calibration import unit_gain
-from wavestill.models.sequences import sequence_length, sequence_noise
+from wavestill.models.sequences import rewound, sequence_length, sequence_noise
 from wavestill.nn.causal import History, with_past
-from wavestill.nn.conditioning import Conditioned, ConditioningConfig, Encoded, FrameEncoder
+from wavestill.nn.conditioning import ConditioningConfig, Encoded
+from wavestill.nn.frames import Conditioned, FrameEncoder
 from wavestill.nn.gated import GatedStack
 
 
@@ -54,6 +55,10 @@ class FlowState:
     previous: History
     stack: list[History]
 
+    def histories(self) -> list[History]:
+        """All of them."""
+        return [self.previous, *self.stack]
+
 
 @dataclass
 class StudentState:
@@ -61,7 +66,23 @@ class StudentState:
 
     flows: list[FlowState]
     encoded: Encoded | None
-    position: int = 0
+    position: int | Tensor = 0
+
+    def rewind(self, num_steps: int | Tensor) -> None:
+        """Forget the last steps; see `State`."""
+        for flow in self.flows:
+            for history in flow.histories():
+                history.rewind(num_steps)
+        self.position = rewound(self.position, num_steps)
+
+    def select(self, index: Tensor) -> None:
+        """Keep only the sequences `index (B',)`."""
+        for flow in self.flows:
+            for history in flow.histories():
+                history.select(index)
+        self.encoded = None if self.encoded is None else self.encoded.select(index)
+        if isinstance(self.position, Tensor):
+            self.position = rewound(self.position[index], 0)
 
 
 class AffineIAF(nn.Module):
@@ -220,12 +241,15 @@ class IAFWaveNet(Conditioned):
 
         Arguments:
             noise: The next draws of the base law, `(B, n)`.
-            context: The whole context, with the first chunk.
+            context: The whole context, with the first chunk; or an `Encoded` piece of it, with
+                each chunk that needs one.
             state: What the chunk before returned; None for the first.
         """
         if state is None:
             fresh = [flow.fresh_state() for flow in self._flows()]
             state = StudentState(fresh, self.encode(context))
+        elif isinstance(context, Encoded):
+            state.encoded = context
         encoded = None if state.encoded is None else state.encoded.at(state.position)
         draw = self._draw(noise, encoded, state.flows)
         state.position += noise.shape[1]

@@ -24,6 +24,14 @@ def sequence_length(conditioned: int | None, length: int | None) -> int:
     return conditioned if conditioned is not None else int(length or 0)
 
 
+def rewound(position: int | Tensor, num_steps: int | Tensor) -> int | Tensor:
+    """The position so many steps before; a single number while all sequences stand together."""
+    earlier = position - num_steps
+    if isinstance(earlier, Tensor) and bool((earlier == earlier[0]).all()):
+        return int(earlier[0])
+    return earlier
+
+
 def sequence_noise(
     base: Base,
     num: int,

@@ -31,9 +31,10 @@ from wavestill.distributions import (
     mu_law_encode,
 )
 from wavestill.models.calibration import fit_linear_predictor, unit_gain
-from wavestill.models.sequences import sequence_length, sequence_noise
+from wavestill.models.sequences import rewound, sequence_length, sequence_noise
 from wavestill.nn.causal import History, with_past
-from wavestill.nn.conditioning import Conditioned, ConditioningConfig, Encoded
+from wavestill.nn.conditioning import ConditioningConfig, Encoded
+from wavestill.nn.frames import Conditioned
 from wavestill.nn.gated import GatedStack
 from wavestill.sampling import cached
 
@@ -90,7 +91,24 @@ class WaveNetState:
     stack: list[History]
     predictor: History | None
     encoded: Encoded | None
-    position: int = 0
+    position: int | Tensor = 0
+
+    def rewind(self, num_steps: int | Tensor) -> None:
+        """Forget the last steps; see `State`."""
+        for history in self._histories():
+            history.rewind(num_steps)
+        self.position = rewound(self.position, num_steps)
+
+    def select(self, index: Tensor) -> None:
+        """Keep only the sequences `index (B',)`."""
+        for history in self._histories():
+            history.select(index)
+        self.encoded = None if self.encoded is None else self.encoded.select(index)
+        if isinstance(self.position, Tensor):
+            self.position = rewound(self.position[index], 0)
+
+    def _histories(self) -> list[History]:
+        return self.stack if self.predictor is None else [*self.stack, self.predictor]
 
 
 class WaveNet(Conditioned):
@@ -204,13 +222,19 @@ class WaveNet(Conditioned):
         context: Context = None,
         state: WaveNetState | None = None,
     ) -> tuple[Distribution, WaveNetState]:
-        """The laws that become known with `x_new`: see `Autoregressive`; carries no gradient."""
+        """The laws that become known with `x_new`: see `Autoregressive`; carries no gradient.
+
+        The context counts in the first call; later on an `Encoded` one, such as the next piece of
+        a stream, takes the place of the state's own.
+        """
         previous = x_new
         if state is None:
             order = self.config.predictor_order
             predictor = History(order - 1) if order else None
             state = WaveNetState(self.stack.histories(), predictor, self.encode(context))
             previous = F.pad(x_new, (1, 0))
+        elif isinstance(context, Encoded):
+            state.encoded = context
         encoded = None if state.encoded is None else state.encoded.at(state.position)
         laws = self._laws(previous, encoded, state.stack, state.predictor)
         state.position += previous.shape[1]

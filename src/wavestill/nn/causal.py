@@ -56,6 +56,28 @@ class History:
         self._end += n
         return self._buffer[:, self._end - n - self.reach : self._end]
 
+    def rewind(self, num_steps: int | Tensor) -> None:
+        """Forget the last steps, at most those of the last `extend`.
+
+        One number for all costs nothing: the position moves back. Where the sequences forget
+        unequal numbers `(B,)`, what each still needs is moved to a common end.
+        """
+        if self._buffer is None:
+            return
+        if isinstance(num_steps, int):
+            self._end -= num_steps
+            return
+        self._end -= int(num_steps.min())
+        shift = num_steps - num_steps.min()  # (B,)
+        kept = torch.arange(self._end - self.reach, self._end, device=shift.device)
+        index = (kept - shift.unsqueeze(1)).unsqueeze(-1).expand(-1, -1, self._buffer.shape[2])
+        self._buffer[:, self._end - self.reach : self._end] = self._buffer.gather(1, index)
+
+    def select(self, index: Tensor) -> None:
+        """Keep only the sequences `index (B',)`."""
+        if self._buffer is not None:
+            self._buffer = self._buffer[index]
+
 
 def with_past(x: Tensor, reach: int, history: History | None) -> Tensor:
     """`x (B, n, C)` behind the `reach` steps before it; zeros where there is no history."""

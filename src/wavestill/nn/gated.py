@@ -41,7 +41,7 @@ class GatedLayer(nn.Module):
         h: Tensor,
         rows: Tensor | None,
         subframe_samples: int,
-        lead: int,
+        lead: int | Tensor,
         history: History | None,
     ) -> tuple[Tensor, Tensor]:
         """`h (B, n, R)` and rows `(B, S, 2G)` to the new `h` and what joins the skip sum."""
@@ -116,7 +116,8 @@ class GatedStack(nn.Module):
     ) -> Tensor:
         """`h (B, n, R)` to the skip sum `(B, n, S)`, or without skips to the residual path."""
         n = h.shape[1]
-        rows, subframe, lead = None, 0, 0
+        rows, subframe = None, 0
+        lead: int | Tensor = 0
         if self.project is not None and encoded is not None:
             features, lead = encoded.rows(n)
             rows = self.project(features).chunk(len(self.layers), dim=-1)
