@@ -54,6 +54,9 @@ class Case:
                     0.3 * torch.randn_like(parameter) / max(1, parameter.shape[-1]) ** 0.5
                 )
             model.gain.fill_(3.0)
+            if getattr(model, "synthesis", None) is not None:
+                taps = torch.tensor([0.3, -0.7, 1.2], dtype=torch.float64)  # stable: |poles| < 0.93
+                model.synthesis.calibrate(taps, torch.tensor(0.6, dtype=torch.float64))
         return model
 
     def context(self, batch: int, frames: int, seed: int = 0) -> Conditioning | None:
@@ -112,6 +115,7 @@ STUDENTS = {
     "logistic": _student(),
     "normal": _student(base="normal"),
     "one-flow": _student(flows=(4,)),
+    "predictor": _student(predictor_order=3),
     "mel": _student(MEL),
     "pitch": _student(PITCH),
     "voices": _student(VOICES, base="normal"),

@@ -89,6 +89,14 @@ def test_iaf_wavenet_is_the_papers(name):
         loc, log_scale = linear(relu(h).mT, flow.output.weight, flow.output.bias).unbind(-1)
         x, log_scales = loc + log_scale.exp() * x, log_scales + log_scale
 
+    if model.synthesis is not None:  # x_t = sum_i a_i x_{t-i} + e_t
+        residual = x * model.synthesis.residual_std
+        log_scales = log_scales + model.synthesis.residual_std.log()
+        x = torch.zeros_like(residual)
+        for t in range(T):
+            past = pad(x, (3, 0))[:, t : t + 3]
+            x[:, t] = past @ model.synthesis.taps + residual[:, t]
+
     draw = model.rsample(noise, context)
     torch.testing.assert_close(draw.x, x / model.gain, rtol=1e-11, atol=1e-11)
     torch.testing.assert_close(

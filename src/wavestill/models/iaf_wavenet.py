@@ -17,12 +17,13 @@ from torch.nn import functional as F
 
 from wavestill.density import Conditioning, Context, Draw
 from wavestill.distributions import Base, Logistic, Normal
-from wavestill.models.calibration import unit_gain
+from wavestill.models.calibration import fit_linear_predictor, unit_gain
 from wavestill.models.sequences import rewound, sequence_length, sequence_noise
 from wavestill.nn.causal import History, with_past
 from wavestill.nn.conditioning import ConditioningConfig, Encoded
 from wavestill.nn.frames import Conditioned, FrameEncoder
 from wavestill.nn.gated import GatedStack
+from wavestill.nn.prediction import LinearSynthesis
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class IAFWaveNetConfig:
         filter_width: Taps of each dilated convolution.
         base: The base noise; the student's own steps have its shape.
         initial_scale: Total scale before training, as a share of the data's standard deviation.
+        predictor_order: Taps of a fixed linear synthesis filter that the last flow's output
+            passes; 0 for none.
         conditioning: What the model is conditioned on; None for nothing.
     """
 
@@ -45,6 +48,7 @@ class IAFWaveNetConfig:
     filter_width: int = 3
     base: Base = "logistic"
     initial_scale: float = 0.05
+    predictor_order: int = 0
     conditioning: ConditioningConfig | None = None
 
 
@@ -65,24 +69,27 @@ class StudentState:
     """What the student carries from chunk to chunk: flows' states, encoded context, position."""
 
     flows: list[FlowState]
+    synthesis: History | None
     encoded: Encoded | None
     position: int | Tensor = 0
 
     def rewind(self, num_steps: int | Tensor) -> None:
         """Forget the last steps; see `State`."""
-        for flow in self.flows:
-            for history in flow.histories():
-                history.rewind(num_steps)
+        for history in self._histories():
+            history.rewind(num_steps)
         self.position = rewound(self.position, num_steps)
 
     def select(self, index: Tensor) -> None:
         """Keep only the sequences `index (B',)`."""
-        for flow in self.flows:
-            for history in flow.histories():
-                history.select(index)
+        for history in self._histories():
+            history.select(index)
         self.encoded = None if self.encoded is None else self.encoded.select(index)
         if isinstance(self.position, Tensor):
             self.position = rewound(self.position[index], 0)
+
+    def _histories(self) -> list[History]:
+        histories = [history for flow in self.flows for history in flow.histories()]
+        return histories if self.synthesis is None else [*histories, self.synthesis]
 
 
 class AffineIAF(nn.Module):
@@ -158,6 +165,11 @@ class IAFWaveNet(Conditioned):
     the total location and scale. A sample with its density costs one pass; the density of foreign
     audio (`invert`, `log_prob`) costs `T`.
 
+    With `predictor_order` the flows make the residual of a linear predictor, and its synthesis
+    filter :math:`1 / A` makes it sound: one more flow in the same order, linear and of unit
+    diagonal, whose network has nothing to learn and nothing to forget. The stack then only has to
+    say what a teacher with a linear predictor says beside it.
+
     References:
         | Parallel WaveNet (van den Oord et al., 2018), section 3, https://arxiv.org/abs/1711.10433
 
@@ -191,6 +203,9 @@ class IAFWaveNet(Conditioned):
             AffineIAF(layers, config, math.log(config.initial_scale) if k == last else 0.0)
             for k, layers in enumerate(config.flows)
         )
+        self.synthesis = (
+            LinearSynthesis(config.predictor_order) if config.predictor_order else None
+        )
         self.register_buffer("gain", torch.ones(()))
         self.begun_from_teacher = teacher_encoder is not None
         if teacher_encoder is not None:
@@ -210,6 +225,8 @@ class IAFWaveNet(Conditioned):
     def calibrate(self, x: Tensor, frames: Tensor | None = None) -> None:
         """Set the gain from waveforms `x` and, unless begun from a teacher, the frames' norm."""
         self.gain.copy_(unit_gain(x))
+        if self.synthesis is not None:
+            self.synthesis.calibrate(*fit_linear_predictor(x * self.gain, self.synthesis.order))
         if self.encoder is not None and frames is not None and not self.begun_from_teacher:
             self.encoder.calibrate(frames)
 
@@ -228,7 +245,7 @@ class IAFWaveNet(Conditioned):
         encoded = self.encode(context)
         if isinstance(context, Conditioning | Tensor) and encoded is not None:
             sequence_length(encoded.num_samples, noise.shape[1])
-        return self._draw(noise, encoded, None)
+        return self._draw(noise, encoded, None, None)
 
     @torch.no_grad()
     def stream(
@@ -247,11 +264,12 @@ class IAFWaveNet(Conditioned):
         """
         if state is None:
             fresh = [flow.fresh_state() for flow in self._flows()]
-            state = StudentState(fresh, self.encode(context))
+            filtered = None if self.synthesis is None else History(self.synthesis.order)
+            state = StudentState(fresh, filtered, self.encode(context))
         elif isinstance(context, Encoded):
             state.encoded = context
         encoded = None if state.encoded is None else state.encoded.at(state.position)
-        draw = self._draw(noise, encoded, state.flows)
+        draw = self._draw(noise, encoded, state.flows, state.synthesis)
         state.position += noise.shape[1]
         return draw, state
 
@@ -270,6 +288,10 @@ class IAFWaveNet(Conditioned):
             sequence_length(encoded.num_samples, x.shape[1])
         stacks = [flow.stack.histories() for flow in self._flows()]
         inner = x * self.gain
+        predicted = (
+            torch.zeros_like(x) if self.synthesis is None else self.synthesis.predicted(inner)
+        )
+        residual = (inner - predicted) / self._residual_std
         previous = [torch.zeros_like(x[:, :1]) for _ in stacks]
         noise, locs, log_scales = torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
         for t in range(x.shape[1]):
@@ -278,7 +300,7 @@ class IAFWaveNet(Conditioned):
                 flow.shape(p, here, s)
                 for flow, p, s in zip(self._flows(), previous, stacks, strict=True)
             ]
-            value = inner[:, t : t + 1]
+            value = residual[:, t : t + 1]
             for k in reversed(range(len(shapes))):
                 loc, log_scale = shapes[k]
                 value = (value - loc) * (-log_scale).exp()
@@ -286,7 +308,7 @@ class IAFWaveNet(Conditioned):
             noise[:, t : t + 1] = value
             total_loc, total_log_scale = _compose(shapes)
             locs[:, t : t + 1], log_scales[:, t : t + 1] = total_loc, total_log_scale
-        return Draw(x, noise, self._law(locs, log_scales))
+        return Draw(x, noise, self._law(locs, log_scales, predicted))
 
     def log_prob(self, x: Float[Tensor, "B T"], context: Context = None) -> Float[Tensor, " B"]:
         """Log-density of foreign audio in nats, by sequential inversion; carries no gradient."""
@@ -319,19 +341,37 @@ class IAFWaveNet(Conditioned):
         return [cast("AffineIAF", flow) for flow in self.flows]
 
     def _draw(
-        self, noise: Tensor, encoded: Encoded | None, states: list[FlowState] | None
+        self,
+        noise: Tensor,
+        encoded: Encoded | None,
+        states: list[FlowState] | None,
+        filtered: History | None,
     ) -> Draw:
         value, shapes = noise, []
         for k, flow in enumerate(self._flows()):
             value, loc, log_scale = flow(value, encoded, None if states is None else states[k])
             shapes.append((loc, log_scale))
-        law = self._law(*_compose(shapes))
+        loc, log_scale = _compose(shapes)
+        predicted: Tensor | None = None
+        if self.synthesis is not None:
+            residual = self._residual_std * (loc + log_scale.exp() * noise)
+            predicted = self.synthesis(residual, filtered) - residual
+        law = self._law(loc, log_scale, predicted)
         return Draw(law.from_noise(noise), noise, law)
 
-    def _law(self, loc: Tensor, log_scale: Tensor) -> Logistic | Normal:
-        """The base law moved by the inner signal's location and log-scale, in waveform units."""
+    @property
+    def _residual_std(self) -> Tensor | float:
+        """Standard deviation of what the flows make, in units of the inner signal's."""
+        return 1.0 if self.synthesis is None else self.synthesis.residual_std
+
+    def _law(self, loc: Tensor, log_scale: Tensor, predicted: Tensor | None) -> Logistic | Normal:
+        """The base law moved by the flows and the prediction, in waveform units."""
         kind = Normal if self.config.base == "normal" else Logistic
-        return kind(loc / self.gain, log_scale - self.gain.log())
+        unit = self._residual_std / self.gain
+        loc = loc * unit
+        return kind(
+            loc if predicted is None else loc + predicted / self.gain, log_scale + unit.log()
+        )
 
     def _begin_from(self, teacher_encoder: FrameEncoder, *, share: bool) -> None:
         if self.encoder is None or teacher_encoder.config != self.encoder.config:

@@ -56,6 +56,12 @@ class History:
         self._end += n
         return self._buffer[:, self._end - n - self.reach : self._end]
 
+    def last(self, like: Tensor) -> Tensor:
+        """The `reach` steps held, `(B, reach, C)`; silence, shaped as `like`, before the first."""
+        if self._buffer is None:
+            return torch.zeros_like(like)
+        return self._buffer[:, self._end - self.reach : self._end]
+
     def rewind(self, num_steps: int | Tensor) -> None:
         """Forget the last steps, at most those of the last `extend`.
 
