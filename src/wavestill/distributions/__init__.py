@@ -7,6 +7,7 @@ from wavestill.distributions.base import (
     noise_quadrature,
     standard_noise,
 )
+from wavestill.distributions.counter import counter_noise
 from wavestill.distributions.discretized import Discretized, Smoothed
 from wavestill.distributions.location_scale import LocationScale
 from wavestill.distributions.logistic import Logistic
@@ -26,6 +27,7 @@ __all__ = [
     "MuLaw",
     "Normal",
     "Smoothed",
+    "counter_noise",
     "log1mexp",
     "mu_law_decode",
     "mu_law_encode",

@@ -201,6 +201,8 @@ class FrameStream:
         be empty (n = 0) unless it is the first.
         """
         encoder, config = self._encoder, self._encoder.config
+        if frames.shape[1]:
+            encoder.check(frames, self._speaker)
         normal = (frames - encoder.feature_mean) / encoder.feature_std
         hidden = _convolved(encoder.near, self._near.extend(normal, is_last=is_last))
         hidden = _convolved(encoder.wide, self._wide.extend(hidden, is_last=is_last))
@@ -275,3 +277,13 @@ class Conditioned(nn.Module):
             return None
         encoded: Encoded = self.encoder(context)
         return encoded
+
+    def frame_stream(self, speaker: Tensor | None = None) -> FrameStream:
+        """The conditioning network for frames that come piece by piece.
+
+        Raises:
+            ValueError: If the model takes no frames, or `speaker` is not what it was built for.
+        """
+        if self.encoder is None or not self.encoder.config.num_features:
+            raise ValueError("the model was built without frames; it has nothing to stream from")
+        return FrameStream(self.encoder, speaker)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from wavestill.density import Autoregressive, Context
+from wavestill.density import Autoregressive, Context, State
 
 
 @torch.no_grad()
@@ -39,15 +39,47 @@ def cached(
         ValueError: If the noise is not finite or has no steps.
     """
     check_noise(noise)
-    x = torch.empty_like(noise)
-    laws, state = model.advance(noise[:, :0], context, None)
-    for t in range(noise.shape[1]):
-        x[:, t : t + 1] = laws.from_noise(noise[:, t : t + 1])
-        if t + 1 < noise.shape[1]:
-            laws, state = model.advance(x[:, t : t + 1], context, state)
-        if progress is not None:
-            progress(t + 1)
-    return x
+    return CachedSampler(model).extend(noise, context, progress=progress)
+
+
+class CachedSampler:
+    """`cached`, stretch by stretch: the sound of each goes on where the one before ended.
+
+    Arguments:
+        model: The density.
+    """
+
+    def __init__(self, model: Autoregressive) -> None:
+        self._model = model
+        self._state: State | None = None
+        self._last: Tensor | None = None
+
+    @torch.no_grad()
+    def extend(
+        self,
+        noise: Tensor,
+        context: Context = None,
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """The sample's next steps `(B, n)`.
+
+        Arguments:
+            noise: Their base draws, `(B, n)`.
+            context: The whole context, with the first stretch; or with each the piece of an
+                `Encoded` one that it lies in.
+            progress: Called with the number of finished steps after each.
+        """
+        x = torch.empty_like(noise)
+        last = noise[:, :0] if self._last is None else self._last
+        for t in range(noise.shape[1]):
+            laws, self._state = self._model.advance(last, context, self._state)
+            last = laws.from_noise(noise[:, t : t + 1])
+            x[:, t : t + 1] = last
+            if progress is not None:
+                progress(t + 1)
+        self._last = last
+        return x
 
 
 def check_noise(noise: Tensor) -> None:
