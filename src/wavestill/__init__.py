@@ -19,6 +19,7 @@ from wavestill.models import IAFWaveNet, IAFWaveNetConfig, WaveNet, WaveNetConfi
 
 if TYPE_CHECKING:
     from wavestill.audio import Corpus, MelSpec, prepare
+    from wavestill.drawing import stream, synthesise
     from wavestill.evaluation import evaluate
     from wavestill.publish import Voice, load, save
     from wavestill.synthesis import synth
@@ -34,7 +35,9 @@ _ON_FIRST_USE = {
     "Voice": "wavestill.publish",
     "load": "wavestill.publish",
     "save": "wavestill.publish",
+    "stream": "wavestill.drawing",
     "synth": "wavestill.synthesis",
+    "synthesise": "wavestill.drawing",
     "distill": "wavestill.training",
     "fit": "wavestill.training",
 }
@@ -59,7 +62,9 @@ __all__ = [
     "load",
     "prepare",
     "save",
+    "stream",
     "synth",
+    "synthesise",
 ]
 
 

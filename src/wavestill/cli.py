@@ -26,6 +26,7 @@ COMMANDS = {
     "distill": "train a recipe's student from its teacher",
     "synth": "write the sound of recordings or of saved mel frames",
     "evaluate": "nats, KL, spectral and perceptual metrics, speed; JSON and a report",
+    "bench": "samples/s, × real time, first-sound latency, share of this machine's limits",
 }
 
 _INTERRUPTED = 130  # what shells make of Ctrl-C

@@ -1,31 +1,21 @@
-"""From frames or recordings to sound, with a voice."""
+"""From files of recordings or frames to files of sound, with a voice."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import soxr
-import torch
-from jaxtyping import Float, Float32
-from torch import Tensor
+from jaxtyping import Float32
 
 from wavestill.audio.features import extract, load_frames
 from wavestill.audio.files import WRITE_SUFFIXES, SoundError, read_sound, write_sound
 from wavestill.audio.levels import SILENCE_DBFS, find_level, quantise, rms_dbfs
-from wavestill.density import Conditioning
-from wavestill.models import IAFWaveNet
+from wavestill.drawing import Sampler, check_temperature, drawn_model, synthesise
 from wavestill.publish import Voice, load
-from wavestill.sampling import cached, naive, standard_noise
-
-Sampler = Literal["student", "cached", "naive"]
 
 FRAME_SUFFIXES = (".npy", ".npz")
-
-_CHUNK_SAMPLES = (
-    16384  # bounds the memory of long recordings; large enough that chunks cost nothing extra
-)
 
 
 class Copied(NamedTuple):
@@ -61,85 +51,6 @@ class SynthesisReport:
     written: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
-
-
-@torch.no_grad()
-def synthesise(
-    voice: Voice,
-    frames: Float[np.ndarray, "F C"],
-    *,
-    sampler: Sampler = "student",
-    seed: int = 0,
-    temperature: float = 1.0,
-    speaker: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Float32[np.ndarray, " T"]:
-    """Draw the sound of some frames, `T = F * hop_samples`.
-
-    Arguments:
-        voice: Teacher, student or both.
-        frames: Features made by the voice's own spec, `(F, C)`.
-        sampler: `student`: one parallel pass; `cached`: the teacher step by step, exact; `naive`:
-            the same draw by the textbook way.
-        seed: Of the noise; the same seed gives the same sound, and `cached` and `naive` the same
-            draw.
-        temperature: Factor on the noise; 1 draws from the model itself, less trades hiss for
-            dullness.
-        speaker: Name of one of the voice's speakers.
-        progress: Called with the samples done and their total.
-
-    Raises:
-        ValueError: If the voice lacks the model or speaker asked for, or frames or temperature are
-            not usable.
-    """
-    _require_temperature(temperature)
-    if frames.ndim != 2 or frames.shape[1] != voice.spec.num_features or len(frames) == 0:
-        raise ValueError(
-            f"the frames have shape {frames.shape} but this voice takes (frames, "
-            f"{voice.spec.num_features})"
-        )
-    if not np.isfinite(frames).all():
-        raise ValueError(
-            f"{np.sum(~np.isfinite(frames)):,} of {frames.size:,} values of the frames are not "
-            "finite"
-        )
-    number = voice.speaker_number(speaker)
-    context = Conditioning(
-        torch.from_numpy(np.array(frames, np.float32))[None],
-        None if number is None else torch.tensor([number]),
-    )
-    model = voice.require_student() if sampler == "student" else voice.require_teacher()
-    num_samples = len(frames) * voice.spec.hop_samples
-    generator = torch.Generator().manual_seed(seed)
-    noise = temperature * standard_noise(model.base, (1, num_samples), generator=generator)
-    if isinstance(model, IAFWaveNet):
-        x = _stream(model, noise, context, progress)
-    else:
-        draw = cached if sampler == "cached" else naive
-        x = draw(
-            model,
-            noise,
-            context,
-            progress=None if progress is None else lambda t: progress(t, num_samples),
-        )
-    return x[0].numpy()
-
-
-def _stream(
-    student: IAFWaveNet,
-    noise: Tensor,
-    context: Conditioning,
-    progress: Callable[[int, int], None] | None,
-) -> Tensor:
-    """The student's sample, chunk by chunk: the same as in one pass."""
-    pieces, state, done = [], None, 0
-    for piece in torch.split(noise, _CHUNK_SAMPLES, dim=1):
-        draw, state = student.stream(piece, context if state is None else None, state)
-        pieces.append(draw.x)
-        done += piece.shape[1]
-        if progress is not None:
-            progress(done, noise.shape[1])
-    return torch.cat(pieces, dim=1)
 
 
 def frames_of_recording(path: Path, voice: Voice) -> Copied:
@@ -200,9 +111,9 @@ def synth(
         ValueError: If the voice cannot be used as asked, or `out` does not suit the inputs.
     """
     voice = load(model)
-    _ = voice.require_student() if sampler == "student" else voice.require_teacher()
+    drawn_model(voice, sampler)
     voice.speaker_number(speaker)
-    _require_temperature(temperature)
+    check_temperature(temperature, sampler)
     targets = _targets([Path(path) for path in inputs], Path(out))
     report = SynthesisReport(sampler, voice.spec.sample_rate)
     for source, target in targets.items():
@@ -235,11 +146,6 @@ def synth(
         report.written[str(source)] = str(target)
         report.seconds += len(x) / voice.spec.sample_rate
     return report
-
-
-def _require_temperature(temperature: float) -> None:
-    if not (np.isfinite(temperature) and temperature >= 0):
-        raise ValueError(f"'temperature' is {temperature}; it must be 0 or more")
 
 
 def _named(progress: Callable[[str, int, int], None], name: str) -> Callable[[int, int], None]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from wavestill import synthesis
 from wavestill.commands.terminal import Outcome, complain, say, waiting
-from wavestill.synthesis import Sampler
+from wavestill.drawing import Sampler
 
 
 def synth(
@@ -29,8 +29,9 @@ def synth(
         inputs: Recordings (.wav, .flac, .ogg, .mp3) or frames (.npz with their spec, .npy bare).
         out: A .wav or .flac file for one input; else a folder, where each input becomes a .wav of
             its name.
-        sampler: student: one parallel pass; cached: the teacher step by step, exact; naive: the
-            same, the textbook way.
+        sampler: student: one parallel pass. The teacher, exactly: native, cached: step by step, in
+            C++ and in PyTorch; speculative: drafted by the student and verified; jacobi: all steps
+            at once, iterated; naive: the textbook way.
         seed: Seed of the noise; the same seed gives the same sound.
         temperature: Factor on the noise; below 1 there is less hiss and less life.
         speaker: Name of the speaker, for voices of several.

@@ -1,6 +1,8 @@
 """Densities, each one file."""
 
-from wavestill.models.iaf_wavenet import IAFWaveNet, IAFWaveNetConfig
+from wavestill.models.affine_iaf import IAFWaveNetConfig
+from wavestill.models.iaf_wavenet import IAFWaveNet
+from wavestill.models.packed_student import PackedStudent
 from wavestill.models.wavenet import WaveNet, WaveNetConfig
 
-__all__ = ["IAFWaveNet", "IAFWaveNetConfig", "WaveNet", "WaveNetConfig"]
+__all__ = ["IAFWaveNet", "IAFWaveNetConfig", "PackedStudent", "WaveNet", "WaveNetConfig"]

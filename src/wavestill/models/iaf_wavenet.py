@@ -13,55 +13,16 @@ from typing import cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from wavestill.density import Conditioning, Context, Draw
 from wavestill.distributions import Base, Logistic, Normal
+from wavestill.models.affine_iaf import AffineIAF, FlowState, IAFWaveNetConfig
 from wavestill.models.calibration import fit_linear_predictor, unit_gain
 from wavestill.models.sequences import rewound, sequence_length, sequence_noise
-from wavestill.nn.causal import History, with_past
-from wavestill.nn.conditioning import ConditioningConfig, Encoded
+from wavestill.nn.causal import History
+from wavestill.nn.conditioning import Encoded
 from wavestill.nn.frames import Conditioned, FrameEncoder
-from wavestill.nn.gated import GatedStack
 from wavestill.nn.prediction import LinearSynthesis
-
-
-@dataclass(frozen=True)
-class IAFWaveNetConfig:
-    """The shape of a student. The defaults are the paper's.
-
-    Arguments:
-        flows: Gated layers of each flow, in the order in which the noise passes them.
-        dilation_cycle: Layers after which the dilation is 1 again.
-        channels: Width of every flow's network.
-        filter_width: Taps of each dilated convolution.
-        base: The base noise; the student's own steps have its shape.
-        initial_scale: Total scale before training, as a share of the data's standard deviation.
-        predictor_order: Taps of a fixed linear synthesis filter that the last flow's output
-            passes; 0 for none.
-        conditioning: What the model is conditioned on; None for nothing.
-    """
-
-    flows: tuple[int, ...] = (10, 10, 10, 30)
-    dilation_cycle: int = 10
-    channels: int = 64
-    filter_width: int = 3
-    base: Base = "logistic"
-    initial_scale: float = 0.05
-    predictor_order: int = 0
-    conditioning: ConditioningConfig | None = None
-
-
-@dataclass
-class FlowState:
-    """What one flow carries from chunk to chunk."""
-
-    previous: History
-    stack: list[History]
-
-    def histories(self) -> list[History]:
-        """All of them."""
-        return [self.previous, *self.stack]
 
 
 @dataclass
@@ -90,68 +51,6 @@ class StudentState:
     def _histories(self) -> list[History]:
         histories = [history for flow in self.flows for history in flow.histories()]
         return histories if self.synthesis is None else [*histories, self.synthesis]
-
-
-class AffineIAF(nn.Module):
-    r"""One affine inverse autoregressive step, :math:`x_t = \mu(z_{<t}, c) + z_t \, s(z_{<t}, c)`.
-
-    The Jacobian is lower triangular with :math:`s_t` on its diagonal. The last layer starts at
-    zero, so that the flow begins as the location 0 and the scale it is given.
-
-    Arguments:
-        num_layers: Gated layers.
-        config: The student's shape.
-        log_scale: Initial log-scale, in nats of the inner signal.
-    """
-
-    def __init__(self, num_layers: int, config: IAFWaveNetConfig, log_scale: float) -> None:
-        super().__init__()
-        conditioning = config.conditioning
-        num_inputs = 1 + (2 * conditioning.num_harmonics if conditioning else 0)
-        self.input = nn.Linear(num_inputs, config.channels)
-        self.stack = GatedStack(
-            num_layers,
-            config.dilation_cycle,
-            config.channels,
-            config.channels,
-            0,
-            config.filter_width,
-            conditioning.channels if conditioning else 0,
-        )
-        self.output = nn.Linear(config.channels, 2)
-        nn.init.zeros_(self.output.weight)
-        with torch.no_grad():
-            self.output.bias.copy_(torch.tensor([0.0, log_scale]))
-
-    def shape(
-        self, previous: Tensor, encoded: Encoded | None, stack: list[History] | None
-    ) -> tuple[Tensor, Tensor]:
-        """Location and log-scale `(B, n)` of the steps that follow the inputs `previous`."""
-        signal = previous.unsqueeze(-1)
-        source = None if encoded is None else encoded.source_at(previous.shape[1])
-        h = self.input(signal if source is None else torch.cat([signal, source], -1))
-        out = F.relu(self.stack(h, encoded, stack))
-        with torch.autocast(
-            out.device.type, enabled=False
-        ):  # the law's parameters keep full precision
-            loc, log_scale = self.output(out.to(self.output.weight.dtype)).unbind(-1)
-        # Beyond these a product over the flows leaves float32's range before the loss can pull it
-        # back.
-        return loc, log_scale.clamp(-9.0, 7.0)
-
-    def forward(
-        self, z: Tensor, encoded: Encoded | None, state: FlowState | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """`z (B, n)` to the flow's output, location and log-scale, each `(B, n)`."""
-        delayed = with_past(z.unsqueeze(-1), 1, None if state is None else state.previous)[
-            :, :-1, 0
-        ]
-        loc, log_scale = self.shape(delayed, encoded, None if state is None else state.stack)
-        return loc + log_scale.exp() * z, loc, log_scale
-
-    def fresh_state(self) -> FlowState:
-        """Silence before the first sample."""
-        return FlowState(History(1), self.stack.histories())
 
 
 class IAFWaveNet(Conditioned):
@@ -287,11 +186,7 @@ class IAFWaveNet(Conditioned):
         if encoded is not None:
             sequence_length(encoded.num_samples, x.shape[1])
         stacks = [flow.stack.histories() for flow in self._flows()]
-        inner = x * self.gain
-        predicted = (
-            torch.zeros_like(x) if self.synthesis is None else self.synthesis.predicted(inner)
-        )
-        residual = (inner - predicted) / self._residual_std
+        output, predicted = self.flows_output(x)
         previous = [torch.zeros_like(x[:, :1]) for _ in stacks]
         noise, locs, log_scales = torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
         for t in range(x.shape[1]):
@@ -300,7 +195,7 @@ class IAFWaveNet(Conditioned):
                 flow.shape(p, here, s)
                 for flow, p, s in zip(self._flows(), previous, stacks, strict=True)
             ]
-            value = residual[:, t : t + 1]
+            value = output[:, t : t + 1]
             for k in reversed(range(len(shapes))):
                 loc, log_scale = shapes[k]
                 value = (value - loc) * (-log_scale).exp()
@@ -308,7 +203,42 @@ class IAFWaveNet(Conditioned):
             noise[:, t : t + 1] = value
             total_loc, total_log_scale = _compose(shapes)
             locs[:, t : t + 1], log_scales[:, t : t + 1] = total_loc, total_log_scale
-        return Draw(x, noise, self._law(locs, log_scales, predicted))
+        return self.inverted(x, noise, locs, log_scales, predicted)
+
+    def flows_output(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the last flow made of its input, and the linear prediction of the inner signal.
+
+        All at once: gain and synthesis filter are undone in parallel.
+        """
+        inner = x * self.gain
+        if self.synthesis is None:
+            return inner, None
+        predicted = self.synthesis.predicted(inner)
+        return (inner - predicted) / self.synthesis.residual_std, predicted
+
+    def inverted(
+        self,
+        x: Tensor,
+        noise: Tensor,
+        loc: Tensor,
+        log_scale: Tensor,
+        predicted: Tensor | None,
+    ) -> Draw:
+        """The draw that inverted audio is: its noise, and its laws from the flows' shapes.
+
+        Raises:
+            ValueError: If the inversion ran away: a student's inverse need not be stable on audio
+                unlike its own.
+        """
+        lost = ~torch.isfinite(noise)
+        if bool(lost.any()):
+            step = int(lost.any(0).nonzero()[0])
+            raise ValueError(
+                f"the student's inverse of this audio runs away at step {step} of {x.shape[1]}: "
+                "the audio is too unlike the student's own for its density to be told; ask the "
+                "teacher's, or train the student further"
+            )
+        return Draw(x, noise, self._law(loc, log_scale, predicted))
 
     def log_prob(self, x: Float[Tensor, "B T"], context: Context = None) -> Float[Tensor, " B"]:
         """Log-density of foreign audio in nats, by sequential inversion; carries no gradient."""

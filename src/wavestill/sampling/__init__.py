@@ -2,15 +2,26 @@
 
 from wavestill.distributions import counter_noise, standard_noise
 from wavestill.sampling.cached import CachedSampler, cached
+from wavestill.sampling.inversion import jacobi_invert
+from wavestill.sampling.jacobi import jacobi
 from wavestill.sampling.naive import naive
+from wavestill.sampling.native import NativeSampler, native, native_invert, native_sampler
+from wavestill.sampling.speculative import speculative
 from wavestill.sampling.streaming import StudentSampler, stream
 
 __all__ = [
     "CachedSampler",
+    "NativeSampler",
     "StudentSampler",
     "cached",
     "counter_noise",
+    "jacobi",
+    "jacobi_invert",
     "naive",
+    "native",
+    "native_invert",
+    "native_sampler",
+    "speculative",
     "standard_noise",
     "stream",
 ]

@@ -5,7 +5,7 @@ sound lags behind by them), the noise of a stretch is counted off from its seed,
 goes on from its state. Nothing of the past is kept but what the networks still hear.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -49,10 +49,29 @@ class StudentSampler:
         self._student = student
         self._state: State | None = None
 
-    def extend(self, noise: Tensor, context: Context = None) -> Tensor:
-        """The sample's next steps `(B, n)`; the context as for `CachedSampler.extend`."""
-        draw, self._state = self._student.stream(noise, context, self._state)
-        return draw.x
+    def extend(
+        self,
+        noise: Tensor,
+        context: Context = None,
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """The sample's next steps `(B, n)`; the context as for `CachedSampler.extend`.
+
+        Arguments:
+            noise: Their base draws, `(B, n)`.
+            context: As for `CachedSampler.extend`.
+            progress: Called with the number of finished steps after each part of the stretch.
+        """
+        parts: list[Tensor] = []
+        done = 0
+        for part in torch.split(noise, PART_SAMPLES, dim=1):
+            draw, self._state = self._student.stream(part, context, self._state)
+            parts.append(draw.x)
+            done += part.shape[1]
+            if progress is not None:
+                progress(done)
+        return torch.cat(parts, dim=1)
 
 
 def stream(
