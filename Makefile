@@ -7,6 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EVAL := $(VENV)/.installed-eval
 DEV := $(VENV)/.installed-dev
+BUILD := pyproject.toml constraints.txt CMakeLists.txt $(wildcard native/*)
 
 .DELETE_ON_ERROR:
 .PHONY: demo test lint types clean
@@ -31,10 +32,10 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("wavestill needs Python 3.10 or newer, but $(PYTHON) is %d.%d: run make with PYTHON=python3.11 or such" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
 
-$(EVAL): pyproject.toml constraints.txt | $(BIN)/python
+$(EVAL): $(BUILD) | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[eval]'
 	touch $@
 
-$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+$(DEV): $(BUILD) | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[eval,dev]'
 	touch $@ $(EVAL)

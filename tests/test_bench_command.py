@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from wavestill import cli, publish
-from wavestill.evaluation.bench_table import ROWS
+from wavestill.evaluation.bench.table import ROWS
 from wavestill.publish import Voice
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,15 +9,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.models.table import HOP, STUDENTS, TEACHERS
 from wavestill.distributions import standard_noise
-from wavestill.evaluation import bench_cost
-from wavestill.evaluation.bench import figures_of
-from wavestill.evaluation.bench_conv1d import Conv1dStudent
-from wavestill.evaluation.bench_growth import growth
-from wavestill.evaluation.bench_machine import matrix_product, streaming_read
-from wavestill.evaluation.bench_samplers import Sampler, Work
-from wavestill.evaluation.bench_subject import reference_subject
-from wavestill.evaluation.bench_table import ROWS, samplers
-from wavestill.evaluation.bench_timing import Run, Spread, in_rounds, size_for, timed
+from wavestill.evaluation.bench import cost
+from wavestill.evaluation.bench.conv1d import Conv1dStudent
+from wavestill.evaluation.bench.growth import growth
+from wavestill.evaluation.bench.machine import matrix_product, streaming_read
+from wavestill.evaluation.bench.measure import figures_of
+from wavestill.evaluation.bench.samplers import Sampler, Work
+from wavestill.evaluation.bench.subject import reference_subject
+from wavestill.evaluation.bench.table import ROWS, samplers
+from wavestill.evaluation.bench.timing import Run, Spread, in_rounds, size_for, timed
 
 NETWORKS = {f"teacher {name}": case for name, case in TEACHERS.items()}
 NETWORKS |= {f"student {name}": case for name, case in STUDENTS.items()}
@@ -70,9 +70,9 @@ def test_operations_are_those_torch_counts(name, num_samples):
     sound = torch.zeros(1, num_samples, dtype=torch.float64)
     one_pass = model.conditionals if name.startswith("teacher") else model.rsample
     counted = counted_flops(lambda: one_pass(sound, encoded))
-    assert counted == bench_cost.pass_flops(config, num_samples) > 0
+    assert counted == cost.pass_flops(config, num_samples) > 0
     frames_given = config.conditioning is not None and config.conditioning.num_features
-    assert encoding == bench_cost.encoder_flops(config.conditioning, num_frames)
+    assert encoding == cost.encoder_flops(config.conditioning, num_frames)
     assert (encoding > 0) == bool(frames_given)
 
 
@@ -84,10 +84,10 @@ def test_weights_are_the_parameters_behind_the_encoder(name):
     taps = 0 if name.startswith("teacher") else config.predictor_order  # no parameters there
     matrices = taps + sum(p.numel() for p in own if p.dim() == 2)
     biases = sum(p.numel() for p in own if p.dim() == 1)
-    assert (bench_cost.num_weights(config), bench_cost.num_biases(config)) == (matrices, biases)
+    assert (cost.num_weights(config), cost.num_biases(config)) == (matrices, biases)
     projected = sum(p.numel() for key, p in model.named_parameters() if "project." in key)
-    assert bench_cost.weight_bytes(config, 2, projected=True) == 2 * matrices + 4 * biases
-    without = bench_cost.weight_bytes(config, 4, projected=False)
+    assert cost.weight_bytes(config, 2, projected=True) == 2 * matrices + 4 * biases
+    without = cost.weight_bytes(config, 4, projected=False)
     assert without == 4 * (matrices - projected + biases)
 
 

@@ -9,12 +9,14 @@ import torch
 from wavestill.density import Conditioning
 from wavestill.evaluation import evaluate
 from wavestill.evaluation import metrics as metrics_module
+from wavestill.evaluation.drafting import draft
 from wavestill.evaluation.inputs import context_for
 from wavestill.evaluation.speed import measure_speed
 from wavestill.models import IAFWaveNet, IAFWaveNetConfig, WaveNet, WaveNetConfig
 from wavestill.nn.conditioning import ConditioningConfig
 from wavestill.publish import Voice
 from wavestill.sampling import cached, standard_noise
+from wavestill.sampling.native import is_available
 
 from .conftest import SPEC
 
@@ -146,7 +148,7 @@ def test_a_voice_may_be_half_there(voice, corpus):
     ).results
     assert "student" not in teacher_only
     assert set(teacher_only["quality"]) == {"teacher", "griffin_lim"}
-    assert set(teacher_only["speed"]) == {"naive", "cached"}
+    assert set(teacher_only["speed"]) - {"native"} == {"naive", "cached"}
     student_only = evaluate(
         dataclasses.replace(voice, teacher=None), corpus, split="train", **SHORT
     ).results
@@ -265,7 +267,15 @@ def test_naive_pays_for_the_whole_receptive_field_and_cached_for_one_sample(
 
     monkeypatch.setattr(teacher, "conditionals", counted_conditionals)
     monkeypatch.setattr(teacher, "advance", counted_advance)
-    speeds = measure_speed(teacher, voice.student, clip, SPEC, repeats=3, seconds_per_run=0.01)
+    speeds = measure_speed(
+        teacher,
+        voice.student,
+        clip,
+        SPEC,
+        names=("naive", "cached", "student"),
+        repeats=3,
+        seconds_per_run=0.01,
+    )
     assert lengths == {"naive": {teacher.receptive_field + 1}, "cached": {0, 1}}
     for speed in speeds.values():
         assert (
@@ -275,7 +285,30 @@ def test_naive_pays_for_the_whole_receptive_field_and_cached_for_one_sample(
             <= speed["samples_per_second_max"]
         )
         assert speed["times_real_time"] == speed["samples_per_second"] / SPEC.sample_rate
-    assert speeds["student"]["num_samples"] == len(clip.wave)
+    assert list(speeds) == ["naive", "cached", "student"]
+
+
+def test_every_sampler_of_a_voice_has_its_speed(voice, corpus):
+    clip = corpus.split("train")[0]
+    speeds = measure_speed(
+        voice.teacher, voice.student, clip, SPEC, repeats=1, seconds_per_run=0.002
+    )
+    exact = {"naive", "cached", "jacobi", "speculative"} | (
+        {"native"} if is_available() else set()
+    )
+    assert set(speeds) == exact | {"student"}
+    assert speeds["speculative"]["samples_per_round"] >= 1
+    assert set(measure_speed(None, voice.student, clip, SPEC, repeats=1)) == {"student"}
+
+
+def test_the_draft_is_measured_under_the_teachers_prefixes(voice, corpus):
+    clips = [corpus.split("train")[0], corpus.split("train")[15]]
+    drafted = draft(voice.teacher, voice.student, clips, 0, lambda stage, share: None)
+    assert len(drafted.tv) == len(drafted.samples_per_round) == 2
+    assert all(0 < tv < 1 for tv in drafted.tv)
+    assert all(rate >= 1 for rate in drafted.samples_per_round)
+    again = draft(voice.teacher, voice.student, clips, 0, lambda stage, share: None)
+    assert again == drafted
 
 
 def test_speed_needs_no_clip_longer_than_the_receptive_field(voice, corpus):
@@ -284,8 +317,8 @@ def test_speed_needs_no_clip_longer_than_the_receptive_field(voice, corpus):
     deep = WaveNet(WaveNetConfig(7, 7, 4, 4, 4, conditioning=CONDITIONING))
     assert deep.receptive_field > 80
     assert (
-        measure_speed(deep, None, short, SPEC, repeats=1, seconds_per_run=0.01)["naive"][
-            "samples_per_second"
-        ]
+        measure_speed(deep, None, short, SPEC, names=("naive",), repeats=1, seconds_per_run=0.01)[
+            "naive"
+        ]["samples_per_second"]
         > 0
     )

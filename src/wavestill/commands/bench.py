@@ -11,8 +11,8 @@ from typing import Any
 from wavestill import publish
 from wavestill.commands.terminal import Outcome, say, waiting
 from wavestill.evaluation.bench import bench as measure
-from wavestill.evaluation.bench_figure import draw_growth
-from wavestill.evaluation.bench_subject import reference_subject, voice_subject
+from wavestill.evaluation.bench.figure import draw_growth
+from wavestill.evaluation.bench.subject import reference_subject, voice_subject
 from wavestill.evaluation.figures import figure
 
 _HEADER = (

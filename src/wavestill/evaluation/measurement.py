@@ -13,6 +13,7 @@ from jaxtyping import Float32
 from wavestill.audio.corpus import Clip, Corpus
 from wavestill.audio.mel import MelSpec
 from wavestill.density import Autoregressive, InverseAutoregressive
+from wavestill.evaluation.drafting import draft
 from wavestill.evaluation.griffin_lim import griffin_lim
 from wavestill.evaluation.inputs import (
     context_for,
@@ -120,8 +121,7 @@ def evaluate(
 
     Raises:
         ValueError: If the voice is empty, the corpus has another spec, the split has no clips, or
-        a number is not
-            positive.
+            a number is not positive.
     """
     teacher, student = voice.teacher, voice.student
     if teacher is None and student is None:
@@ -160,6 +160,8 @@ def evaluate(
     if student is not None:
         close = _close(teacher, student, clips, generator, num_points, progress)
         results["student"] = _student_figures(student, close, notes)
+        if teacher is not None:
+            results["student"] |= _draft_figures(teacher, student, clips, seed, notes, progress)
         sounds["student"] = [np.asarray(c.x.float().cpu()) for c in close]
     sounds["griffin_lim"] = [
         griffin_lim(clip.frames, voice.spec, seed=seed)
@@ -308,6 +310,27 @@ def _student_figures(
             name, [value for value in values if value is not None], "student", notes
         )
     return figures | _size(student)
+
+
+def _draft_figures(
+    teacher: Autoregressive,
+    student: InverseAutoregressive,
+    clips: Sequence[Clip],
+    seed: int,
+    notes: list[str],
+    progress: Progress,
+) -> dict[str, float]:
+    """How the student does as the teacher's draft: under the teacher's own prefixes, that is."""
+    try:
+        drafted = draft(teacher, student, clips, seed, progress)
+    except ValueError as error:  # a student that cannot draft, a teacher whose state stays
+        notes.append(f"student: no speculative sampling ({error}).")
+        return {}
+    return {
+        **_summary("tv_per_step_under_teacher", drafted.tv, "student", notes),
+        **_summary("samples_per_round", drafted.samples_per_round, "student", notes),
+        "samples_per_round_bound": drafted.samples_per_round_bound,
+    }
 
 
 def _quality(

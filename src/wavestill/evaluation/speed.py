@@ -1,18 +1,31 @@
-"""Samples per second of each way to draw: one sequence at a time, the median of repeated runs."""
+"""Samples per second of each way to draw from a voice: one sequence at a time, medians of runs."""
 
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
+from typing import cast
 
 import torch
 
 from wavestill.audio.corpus import Clip
 from wavestill.audio.mel import MelSpec
 from wavestill.density import Autoregressive, InverseAutoregressive
-from wavestill.evaluation.inputs import context_for, device_of, dtype_of, noise_for
-from wavestill.sampling import cached
+from wavestill.evaluation.bench.samplers import Work
+from wavestill.evaluation.bench.subject import Subject
+from wavestill.evaluation.bench.table import ROWS
+from wavestill.evaluation.bench.timing import Spread, in_rounds, size_for
+from wavestill.models import IAFWaveNet, WaveNet
 
-Run = Callable[[int], object]
+Speed = dict[str, float | int]
+
+_ROWS = {
+    "naive": "naive",
+    "cached": "cached",
+    "native": "native",
+    "jacobi": "jacobi_with_student",
+    "speculative": "speculative",
+    "student": "student_packed",
+}
+"""What results.json calls a sampler, and its line in the bench's table."""
 
 
 def measure_speed(
@@ -21,104 +34,63 @@ def measure_speed(
     clip: Clip,
     spec: MelSpec,
     *,
+    names: Sequence[str] = tuple(_ROWS),
     repeats: int = 5,
     seconds_per_run: float = 0.5,
-) -> dict[str, dict[str, float | int]]:
-    """Speed of the teacher's naive and cached samplers and of the student's single pass, batch 1.
+) -> dict[str, Speed]:
+    """Speed of the samplers that the voice's networks allow, batch 1, on torch's threads.
 
-    The step-by-step samplers, whose cost per sample is constant, run for about `seconds_per_run`;
-    the student draws the whole clip. Noise and conditioning network are part of what is timed.
-    Each runs once unmeasured, to warm up.
+    Noise and conditioning network are part of what is timed. Each runs once unmeasured, to warm
+    up, and then in turns with the others. For all the samplers there are, and the machine's limits
+    beside them, see `wavestill bench`.
 
     Arguments:
-        teacher: Measured as `naive` and `cached`; None: left out.
-        student: Measured as `student`; None: left out.
+        teacher: A WaveNet; other densities, and None, are left out.
+        student: An IAF WaveNet; likewise.
         clip: Gives the frames.
         spec: Gives hop and sample rate.
+        names: Which samplers.
         repeats: Measured runs, of which the median counts.
-        seconds_per_run: About how long a step-by-step sampler runs each time.
+        seconds_per_run: About how long a run takes.
 
     Returns:
         For each sampler `samples_per_second`, its extremes over the runs `..._min` and `..._max`,
-        `times_real_time`, and `num_samples` of a run.
+        `times_real_time`, `num_samples` of a run, and what else it tells of itself
+        (`samples_per_round`, `samples_per_pass`).
     """
-    length = len(clip.wave)
-    runs: dict[str, tuple[Run, int]] = {}
-    if teacher is not None:
-        naive_run, cached_run = _naive_run(teacher, clip, spec), _cached_run(teacher, clip, spec)
-        runs["naive"] = naive_run, _num_samples(naive_run, length, seconds_per_run)
-        runs["cached"] = cached_run, _num_samples(cached_run, length, seconds_per_run)
-    if student is not None:
-        runs["student"] = _student_run(student, clip), length
-    speeds: dict[str, dict[str, float | int]] = {}
-    for name, (run, count) in runs.items():
-        rates = [count / _seconds(run, count) for _ in range(repeats + 1)][1:]
-        rate = statistics.median(rates)
+    subject = Subject(
+        teacher if isinstance(teacher, WaveNet) else None,
+        student if isinstance(student, IAFWaveNet) else None,
+        torch.tensor(clip.frames),
+        sample_rate=spec.sample_rate,
+        hop_samples=spec.hop_samples,
+        speaker=clip.speaker,
+        trained=True,
+        about=clip.id,
+    )
+    rows = {name: ROWS[_ROWS[name]] for name in names}
+    ready = {
+        name: row.make(subject, 1)
+        for name, row in rows.items()
+        if row.missing() is None and all(getattr(subject, part) is not None for part in row.parts)
+    }
+    sizes = {
+        name: size_for(sampler.draw, seconds_per_run, most=len(clip.wave))
+        for name, sampler in ready.items()
+    }
+    runs = in_rounds(
+        {name: partial(sampler.draw, sizes[name]) for name, sampler in ready.items()}, repeats
+    )
+    speeds: dict[str, Speed] = {}
+    for name, own in runs.items():
+        works = [cast("Work", run.result) for run in own]
+        rate = Spread.of([w.num_samples / r.seconds for w, r in zip(works, own, strict=True)])
         speeds[name] = {
-            "samples_per_second": rate,
-            "samples_per_second_min": min(rates),
-            "samples_per_second_max": max(rates),
-            "times_real_time": rate / spec.sample_rate,
-            "num_samples": count,
+            "samples_per_second": rate.median,
+            "samples_per_second_min": rate.low,
+            "samples_per_second_max": rate.high,
+            "times_real_time": rate.median / spec.sample_rate,
+            "num_samples": sizes[name],
+            **works[0].more,
         }
     return speeds
-
-
-def _naive_run(model: Autoregressive, clip: Clip, spec: MelSpec) -> Run:
-    """What `sampling.naive` does for each sample once a whole receptive field lies behind it."""
-    # a density that does not say how far it reaches is taken at the length of the clip
-    reach = int(getattr(model, "receptive_field", len(clip.wave)))
-    needed_frames = -(-(reach + 1) // spec.hop_samples)
-    context = context_for(model, [_of_frames(clip, needed_frames)])
-    past = torch.zeros(1, reach + 1, device=device_of(model), dtype=dtype_of(model))
-
-    def run(num_samples: int) -> None:
-        encoded = model.encode(context) if hasattr(model, "encode") else context
-        noise = noise_for(model, 1, num_samples, torch.Generator())
-        for t in range(num_samples):
-            past[:, -1:] = model.conditionals(past, encoded)[:, -1:].from_noise(
-                noise[:, t : t + 1]
-            )
-
-    return run
-
-
-def _cached_run(model: Autoregressive, clip: Clip, spec: MelSpec) -> Run:
-    def run(num_samples: int) -> None:
-        # only the frames in use: a short run should not pay for encoding a whole clip
-        context = context_for(model, [_of_frames(clip, -(-num_samples // spec.hop_samples))])
-        cached(model, noise_for(model, 1, num_samples, torch.Generator()), context)
-
-    return run
-
-
-def _student_run(model: InverseAutoregressive, clip: Clip) -> Run:
-    context = context_for(model, [clip])
-    return lambda num_samples: model.rsample(
-        noise_for(model, 1, num_samples, torch.Generator()), context
-    )
-
-
-def _of_frames(clip: Clip, num_frames: int) -> Clip:
-    """The clip with so many frames: cut, or begun anew where it ends."""
-    rounds = -(-num_frames // len(clip.frames))
-    tiled = clip.frames if rounds <= 1 else clip.frames.repeat(rounds, axis=0)
-    return clip._replace(frames=tiled[:num_frames])
-
-
-def _num_samples(run: Run, most: int, seconds: float) -> int:
-    """Samples that take about so many seconds, by a short trial."""
-    trial = min(most, 4)
-    run(trial)
-    return max(1, min(most, round(seconds * trial / _seconds(run, trial))))
-
-
-@torch.no_grad()
-def _seconds(run: Run, num_samples: int) -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    begin = time.perf_counter()
-    run(num_samples)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin

@@ -17,10 +17,10 @@ from wavestill.nn.causal import History
 from wavestill.nn.conditioning import Encoded
 from wavestill.nn.packed import PackedStack
 
-# Over all sequences. Between 1,500 and 3,000 samples the speed is the same within a few per cent,
-# for 32 to 256 channels and both precisions: below, the calls themselves cost too much, above,
-# activations fall out of the cache (on 2 Zen 5 cores of 1 MiB L2 each).
-_CHUNK_SAMPLES = 2400
+# Over all sequences. Measured on 1 and 2 Zen 5 cores (1 MiB L2 each, 32 MiB L3) for 32 to 256
+# channels: from 2,000 to 3,500 the speed is the same within about a tenth; below, the calls
+# themselves cost too much (each about 10 us, five a layer), above, activations leave the caches.
+_CHUNK_SAMPLES = 3000
 
 
 class PackedStudent(IAFWaveNet):

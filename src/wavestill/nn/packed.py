@@ -123,7 +123,7 @@ class PackedStack(nn.Module):
         """
         features, lead = encoded.rows(n)
         num_rows, dtype, device = features.shape[1], self.taps.dtype, features.device
-        weights = torch.eye(num_rows, dtype=dtype, device=device)
+        weights: Tensor | None = None  # (rows, columns)
         row = torch.zeros(n, dtype=torch.long, device=device)
         if encoded.subframe_samples:
             start = lead.unsqueeze(1) if isinstance(lead, Tensor) else lead
@@ -133,11 +133,13 @@ class PackedStack(nn.Module):
                 ends, along = _lines(first, num_rows, self._rows_per_frame, device)
                 if len(ends) < num_rows:
                     features, weights = features[:, ends], along.to(dtype)
+        if weights is None:  # every row for itself
+            weights = torch.eye(num_rows, dtype=dtype, device=device)
         num_columns = batch * features.shape[1]
         features = features.to(dtype).expand(batch, -1, -1).flatten(0, 1)
         rows = torch.matmul(features, self.project)  # (L, S, 2 G)
         spare = rows.new_zeros(len(rows), -num_columns % _COLUMNS_STEP, rows.shape[2])
-        place = weights.new_zeros(batch, n, num_columns + spare.shape[1])
+        place = rows.new_zeros(batch, n, num_columns + spare.shape[1])
         every = torch.arange(batch, device=device)
         own = place[..., :num_columns].view(batch, n, batch, weights.shape[1])
         own[every, :, every] = weights[row]

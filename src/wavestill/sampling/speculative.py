@@ -148,6 +148,15 @@ def speculative(
     Raises:
         ValueError: If the noise is not finite or has no steps, the window is not positive, a
             model cannot stream or rewind, or its laws are not finite.
+
+    Example:
+        >>> from wavestill.distributions import standard_noise
+        >>> from wavestill.models import IAFWaveNet, IAFWaveNetConfig, WaveNet, WaveNetConfig
+        >>> teacher = WaveNet(WaveNetConfig(layers=4, residual_channels=8, gate_channels=8))
+        >>> student = IAFWaveNet(IAFWaveNetConfig(flows=(4, 4), channels=8))
+        >>> result = speculative(teacher, student, standard_noise("logistic", (2, 50)))
+        >>> result.x.shape, result.tv_per_step < 1 < result.expected_rounds
+        (torch.Size([2, 50]), True)
     """
     check_noise(noise)
     if window is not None and window < 1:
@@ -289,7 +298,7 @@ def best_window(rejection_rate: float, overhead_steps: float) -> int:
 
     Example:
         >>> [best_window(rate, 64) for rate in (0.5, 0.25, 0.05, 0.001)]
-        [5, 11, 36, 333]
+        [6, 11, 35, 338]
     """
     windows = torch.arange(1, MAX_WINDOW + 1, dtype=torch.float64)
     log_keep = math.log1p(-min(max(rejection_rate, 1e-12), 1 - 1e-12))

@@ -6,8 +6,8 @@ from typing import Literal
 
 import torch
 
-from wavestill.evaluation.bench_machine import Precision
-from wavestill.evaluation.bench_samplers import (
+from wavestill.evaluation.bench.machine import Precision
+from wavestill.evaluation.bench.samplers import (
     Sampler,
     cached_sampler,
     conv1d_sampler,
@@ -17,7 +17,7 @@ from wavestill.evaluation.bench_samplers import (
     speculative_sampler,
     student_sampler,
 )
-from wavestill.evaluation.bench_subject import Subject
+from wavestill.evaluation.bench.subject import Subject
 from wavestill.models.packed_student import PackedStudent
 from wavestill.sampling.native import why_not
 

@@ -18,8 +18,8 @@ from functools import partial
 
 import numpy as np
 
-from wavestill.evaluation.bench_samplers import Sampler
-from wavestill.evaluation.bench_timing import Clock, Tell, timed
+from wavestill.evaluation.bench.samplers import Sampler
+from wavestill.evaluation.bench.timing import Clock, Tell, timed
 
 _FACTOR = 4
 _FIRST = 16

@@ -19,7 +19,8 @@ _COLOURS = {
     "student": "#56b4e9",
 }
 _GUIDE: dict[str, Any] = {"color": "0.65", "lw": 1.0, "zorder": 0}
-_NEAR = (0.2, 0.045)  # of the axes' width and height: closer labels would cover each other
+# Of the axes' width and height: what a letter takes, and what a line does.
+_LETTER, _LINE = 0.012, 0.045
 
 
 def draw_growth(figures: Mapping[str, Any], out: Path) -> None:
@@ -96,13 +97,14 @@ def _draw_slopes(axis: "Axes", grown: Mapping[str, Any], sample_rate: int) -> No
 def _label(axis: "Axes", ends: list[tuple[str, float, float, str]]) -> None:
     """Name the curves at their ends; a label too close above another is raised."""
     to_axes = axis.transScale + axis.transLimits
-    placed: list[tuple[float, float]] = []
+    placed: list[tuple[float, float, float]] = []  # left, right, height
     for label, x, y, colour in sorted(ends, key=lambda end: end[2]):
         across, up = to_axes.transform((x, y))
-        for other_across, other_up in placed:
-            if abs(across - other_across) < _NEAR[0] and up < other_up + _NEAR[1]:
-                up = max(up, other_up + _NEAR[1])
-        placed.append((across, up))
+        right = across + _LETTER * (2 + len(label))
+        for other_left, other_right, other_up in placed:
+            if across < other_right and other_left < right:
+                up = max(up, other_up + _LINE)
+        placed.append((across, right, up))
         axis.annotate(
             label,
             (across, up),

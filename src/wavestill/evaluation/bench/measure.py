@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from wavestill.evaluation.bench_cost import num_weights, pass_flops
-from wavestill.evaluation.bench_growth import growth
-from wavestill.evaluation.bench_machine import Precision, matrix_product, streaming_read
-from wavestill.evaluation.bench_samplers import Sampler, Work
-from wavestill.evaluation.bench_subject import Subject
-from wavestill.evaluation.bench_table import samplers
-from wavestill.evaluation.bench_timing import Clock, Run, Spread, in_rounds, size_for
+from wavestill.evaluation.bench.cost import num_weights, pass_flops
+from wavestill.evaluation.bench.growth import growth
+from wavestill.evaluation.bench.machine import Precision, matrix_product, streaming_read
+from wavestill.evaluation.bench.samplers import Sampler, Work
+from wavestill.evaluation.bench.subject import Subject
+from wavestill.evaluation.bench.table import samplers
+from wavestill.evaluation.bench.timing import Clock, Run, Spread, in_rounds, size_for
 from wavestill.machine import describe_machine, wavestill_commit, wavestill_version
 
 FIRST_SOUND_S = 0.02

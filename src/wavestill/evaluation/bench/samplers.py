@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 
 import torch
 
-from wavestill.evaluation.bench_conv1d import Conv1dStudent
-from wavestill.evaluation.bench_cost import (
+from wavestill.evaluation.bench.conv1d import Conv1dStudent
+from wavestill.evaluation.bench.cost import (
     encoder_flops,
     num_weights,
     pass_flops,
     weight_bytes,
 )
-from wavestill.evaluation.bench_machine import Precision
-from wavestill.evaluation.bench_subject import Subject
+from wavestill.evaluation.bench.machine import Precision
+from wavestill.evaluation.bench.subject import Subject
 from wavestill.models import IAFWaveNet, WaveNet
 from wavestill.sampling import cached, naive
 from wavestill.sampling.jacobi import jacobi
