@@ -128,12 +128,22 @@ def _fill(parser: ArgumentParser, function: Callable[..., Outcome]) -> None:
     parameters = inspect.signature(function).parameters.values()
     flags = [parameter for parameter in parameters if parameter.annotation is bool]
     inputs = [parameter for parameter in parameters if parameter.annotation == list[Path]]
+    optional = [
+        parameter
+        for parameter in parameters
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is None
+    ]
     # `INPUT... -o OUT`, as elsewhere: after a list of files no other positional argument can stand
-    apart = [parameter.name for parameter in (*flags, *inputs)] + (["out"] if inputs else [])
+    apart = [parameter.name for parameter in (*flags, *inputs, *optional)]
+    apart += ["out"] if inputs else []
     parser.add_function_arguments(function, as_positional=True, skip=set(apart))
     for parameter in inputs:
         parser.add_argument(parameter.name, nargs="+", type=Path, help=help_of[parameter.name])
         parser.add_argument("-o", "--out", type=Path, required=True, help=help_of["out"])
+    for parameter in optional:
+        parser.add_argument(
+            parameter.name, nargs="?", type=parameter.annotation, help=help_of[parameter.name]
+        )
     for flag in flags:
         parser.add_argument(
             f"--{flag.name}", action=ActionYesNo, default=flag.default, help=help_of[flag.name]

@@ -55,7 +55,7 @@ class Case:
                 )
             model.gain.fill_(3.0)
             if getattr(model, "synthesis", None) is not None:
-                taps = torch.tensor([0.3, -0.7, 1.2], dtype=torch.float64)  # stable: |poles| < 0.93
+                taps = torch.tensor([0.3, -0.7, 1.2], dtype=torch.float64)  # poles inside 0.93
                 model.synthesis.calibrate(taps, torch.tensor(0.6, dtype=torch.float64))
         return model
 

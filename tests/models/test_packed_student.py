@@ -1,7 +1,4 @@
-"""The packed student is the student: whole, in chunks, rewound; plain convolutions agree."""
-
-import importlib.util
-from pathlib import Path
+"""The packed student is the student: whole, in chunks, rewound."""
 
 import pytest
 import torch
@@ -16,7 +13,6 @@ from wavestill.nn.conditioning import ConditioningConfig, Encoded
 from wavestill.nn.gated import GatedStack
 
 T = 6 * HOP
-PLAIN_CONV = Path(__file__).parents[2] / "benchmarks" / "plain_conv.py"
 
 
 @pytest.fixture(params=STUDENTS, name="case")
@@ -165,15 +161,6 @@ def test_bfloat16_has_more_than_30_db():
     power, error = wave.square().sum(), (draw.x - wave).square().sum()
     # 45 dB; 37 with weights of 8 bits, over 100 in float32.
     assert 40.0 < float(10 * torch.log10(power / error)) < 60.0
-
-
-def test_plain_convolutions_are_the_same_network(case):
-    spec = importlib.util.spec_from_file_location("plain_conv", PLAIN_CONV)
-    plain_conv = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(plain_conv)
-    model, context = case.model(), case.context(2, 6)
-    noise = noise_for(model)
-    equal(plain_conv.PlainStudent(model)(noise, context), model.rsample(noise, context).x.detach())
 
 
 def test_weights_are_copied():
