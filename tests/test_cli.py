@@ -256,12 +256,13 @@ def test_evaluate_writes_results_and_a_report(
 ) -> None:
     pytest.importorskip("jinja2")
     out = tmp_path / "evaluation"
-    arguments = ["--out", out, "--num-clips", 1, "--max-seconds", 0.3]
+    arguments = ["--out", out, "--num-clips", 1, "--max-seconds", 0.1]
     assert command("evaluate", voice_path, corpus.path, *arguments) == 0
     results = json.loads((out / "results.json").read_text())
     assert np.isfinite(results["teacher"]["nll_nats_per_sample"])
     assert np.isfinite(results["student"]["kl_nats_per_sample"])
-    assert set(results["speed"]) == {"naive", "cached", "student"}
+    samplers = {"naive", "cached", "jacobi", "speculative", "student"}
+    assert set(results["speed"]) - {"native"} == samplers  # where the kernel is not built
     assert "<audio" in (out / "report.html").read_text()
     assert "nll_nats_per_sample" in (voice_path / "README.md").read_text()
     sounds = {path.name for path in out.glob("sounds/*/*.wav")}
