@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of each clip")
     parser.add_argument("--copies", type=int, default=8, help="channels over the teacher's own")
     parser.add_argument("--samples", type=int, default=400, help="samples of a timed run")
+    parser.add_argument("--window", type=int, default=6, help="drafts per round of a timed run")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each sampler")
     arguments = parser.parse_args()
     voice = load(arguments.voice)
@@ -103,7 +104,9 @@ def wide_teacher(
 
     def draft_and_verify() -> None:
         generator = torch.Generator().manual_seed(0)
-        drawn = speculative(wide, student, fresh, context, generator=generator)
+        drawn = speculative(
+            wide, student, fresh, context, generator=generator, window=arguments.window
+        )
         rounds.append(drawn.samples_per_round)
 
     runs: dict[str, Callable[[], object]] = {
@@ -124,6 +127,7 @@ def wide_teacher(
         "parameters": sum(parameter.numel() for parameter in wide.parameters()),
         "threads": torch.get_num_threads(),
         "num_samples": length,
+        "window": arguments.window,
         "samples_per_round": rounds[0],
         **{f"{name}_samples_per_second": rate for name, rate in median.items()},
         **{

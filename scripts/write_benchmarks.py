@@ -31,6 +31,8 @@ def main() -> None:
         "--voices", type=Path, nargs="*", default=[], help="bench --json of voices"
     )
     parser.add_argument("--peers", type=Path, help="benchmarks/peers.py --json")
+    parser.add_argument("--eager", type=Path, help="benchmarks/eager_loop.py --json")
+    parser.add_argument("--drafting", type=Path, help="benchmarks/speculative_speed.py --json")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="where to write")
     parser.add_argument("--note", default="", help="what else must be said")
     options = parser.parse_args()
@@ -38,7 +40,9 @@ def main() -> None:
     reference, *voices = (read(path) for path in (options.reference, *options.voices))
     draw_growth(reference, options.docs / "images" / "growth.png")
     peers = None if options.peers is None else read(options.peers)
-    page = write_page(reference, voices, peers, options.note)
+    more = [] if options.eager is None else eager_section(read(options.eager))
+    more += [] if options.drafting is None else drafting_section(read(options.drafting))
+    page = write_page(reference, voices, peers, options.note, more)
     (options.docs / "benchmarks.md").write_text(page, encoding="utf-8")
 
 
@@ -48,7 +52,11 @@ def read(path: Path) -> Figures:
 
 
 def write_page(
-    reference: Figures, voices: Sequence[Figures], peers: Figures | None, note: str
+    reference: Figures,
+    voices: Sequence[Figures],
+    peers: Figures | None,
+    note: str,
+    more: Sequence[str] = (),
 ) -> str:
     """The page as Markdown."""
     about = describe(reference["subject"])
@@ -81,6 +89,7 @@ def write_page(
             *learned(voice),
             peaks(voice),
         ]
+    parts += more
     if peers is not None:
         parts += peer_section(peers)
     runs = [reference, *voices, *([] if peers is None else [peers])]
@@ -150,6 +159,53 @@ def peaks(figures: Figures) -> str:
         f"{figure(product['float32'])} GFLOP/s in float32, {figure(product['bfloat16'])} in "
         f"bfloat16; streaming read {reads}."
     )
+
+
+def eager_section(run: Figures) -> list[str]:
+    """The native sampler beside a loop of PyTorch's operations."""
+    rate = run["samples_per_second"]
+    return [
+        "## The native sampler against an eager loop",
+        "The same network (30 layers, 64 channels, 256 skip, unconditional) by a loop of "
+        f"PyTorch's own operations and by the kernel ({run['instruction_set']}), one thread, in "
+        "turns.",
+        f"- float32: {figure(rate['native'])} samples/s, "
+        f"{figure(run['native_over_eager_loop'])} × the eager loop's {figure(rate['eager_loop'])} "
+        f"and {figure(run['native_over_cached'])} × our own cached sampler's; "
+        f"{share(run['native_share_of_read_bandwidth'])} of merely re-reading the weights' bytes\n"
+        f"- bfloat16 weights: {figure(run['bfloat16_over_float32'])} × float32, "
+        f"{figure(run['times_real_time_24k']['native_bfloat16'])} × real time at 24 kHz\n"
+        f"- 8 streams together: {figure(run['8_streams_over_one'])} × one stream",
+        f"    OMP_NUM_THREADS=1 python benchmarks/eager_loop.py\n\ncommit {run['commit']}",
+    ]
+
+
+def drafting_section(run: Figures) -> list[str]:
+    """Draft-and-verify on speech."""
+    drafting, wide = run["drafting"], run["wide"]
+    return [
+        "## Draft and verify on speech",
+        f"`{run['voice']}`: {drafting['num_clips']} held-out clips of "
+        f"{drafting['samples_per_clip']:,} samples, windows of {drafting['window']}. "
+        f"{drafting['samples_per_round']:.2f} ± "
+        f"{drafting['samples_per_round_standard_error']:.2f} samples per round (the bound "
+        f"promises {drafting['samples_per_round_bound']:.2f}); TV "
+        f"{drafting['tv_per_step_under_teacher']:.3f} per step under the teacher's own prefixes. "
+        "Distillation alone does not make a draft: this student was then trained on as "
+        "`scripts/train_draft.py` does, which says why.",
+        f"The same teacher widened to {wide['channels']} channels without changing its function "
+        f"({wide['parameters']:,} parameters), {wide['threads']} thread(s), windows of "
+        f"{wide['window']}, {wide['num_samples']} samples a run, medians in turns:",
+        "| sampler | samples/s | speculative against it |\n|---|---|---|\n"
+        + "\n".join(
+            f"| {name.replace('_', ', ')} | {figure(wide[f'{name}_samples_per_second'])} | "
+            + ("" if name == "speculative" else f"{figure(wide[f'speculative_over_{name}'])} ×")
+            + " |"
+            for name in ("cached", "native", "native_bfloat16", "speculative")
+        ),
+        f"    OMP_NUM_THREADS=1 python benchmarks/speculative_speed.py {run['voice']} "
+        f"corpora/kathleen_16k\n\ncommit {run['commit']}",
+    ]
 
 
 def peer_section(peers: Figures) -> list[str]:

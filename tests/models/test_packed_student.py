@@ -124,9 +124,9 @@ def test_inversion_finds_the_noise(name):
 
 @pytest.mark.parametrize("fuses", [True, False])
 def test_float32_is_equal_within_its_rounding(case, monkeypatch, fuses):
-    if fuses and not packed._onednn_fuses(torch.float32):
+    if fuses and not packed.onednn_fuses(torch.float32):
         pytest.skip("PyTorch was built without oneDNN")
-    monkeypatch.setattr(packed, "_onednn_fuses", lambda _: fuses)
+    monkeypatch.setattr(packed, "onednn_fuses", lambda _: fuses)
     model, context = case.model(), case.context(2, 6)
     noise = noise_for(model)
     exact = table(model.rsample(noise, context))

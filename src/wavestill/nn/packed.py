@@ -79,7 +79,7 @@ class PackedStack(nn.Module):
         self._keep("taps_bias", bias * halves, dtype)
         self._keep("residual", torch.stack([0.5 * layer.out.weight for layer in layers]), dtype)
         self._keep("residual_bias", torch.stack([layer.out.bias for layer in layers]), dtype)
-        self._fuses = _onednn_fuses(self.taps.dtype)
+        self._fuses = onednn_fuses(self.taps.dtype)
         self._rows_per_frame = rows_per_frame
         self.is_conditioned = stack.project is not None
         if stack.project is not None:
@@ -192,7 +192,7 @@ def _fused_add(x: Tensor, weight: Tensor, bias: Tensor, other: Tensor) -> Tensor
     return out
 
 
-def _onednn_fuses(dtype: torch.dtype) -> bool:
+def onednn_fuses(dtype: torch.dtype) -> bool:
     """Whether oneDNN has products with what follows them; PyTorch's own compiler uses the same."""
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
