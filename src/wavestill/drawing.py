@@ -90,14 +90,14 @@ def synthesise(
 
 def stream(
     voice: Voice,
-    frames: Iterable[Float[np.ndarray, "n C"]],
+    frames: Iterable[Float[np.ndarray, "_ C"]],
     *,
     sampler: Streamed = "student",
     seed: int = 0,
     temperature: float = 1.0,
     speaker: str | None = None,
     chunk_samples: int | None = None,
-) -> Iterator[Float32[np.ndarray, " n"]]:
+) -> Iterator[Float32[np.ndarray, " _"]]:
     """Sound while its frames still come, in bounded memory: `synthesise` without the wait.
 
     The sound of a frame comes as soon as the three after it are there.
