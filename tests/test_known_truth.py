@@ -30,3 +30,4 @@ def test_teacher_and_student_come_close(name):
     excess = truth["teacher_nll_nats_per_sample"] - truth["true_nll_nats_per_sample"]
     assert abs(excess) < 0.003
     assert -1e-6 <= truth["student_kl_nats_per_sample"] < 0.002
+    assert truth["samples_per_round"] >= max(20, 0.7 * truth["samples_per_round_bound"])

@@ -14,6 +14,7 @@ from torch import Tensor
 from wavestill.distributions import Normal
 from wavestill.divergences import KL
 from wavestill.models import IAFWaveNet, IAFWaveNetConfig, WaveNet, WaveNetConfig
+from wavestill.sampling import speculative
 from wavestill.training import distill, fit
 
 
@@ -91,8 +92,9 @@ def learn_known_truth(
     Returns:
         `entropy_rate_nats`; the negative log-likelihood of the same held-out data under the true
         law and the teacher, `true_nll_nats_per_sample` and `teacher_nll_nats_per_sample`; and
-        `student_kl_nats_per_sample`; beside them the tolerances that the tests hold them to, and a
-        `description`.
+        `student_kl_nats_per_sample`; the samples of one draft-and-verify round and their bound,
+        `samples_per_round` and `samples_per_round_bound`; beside them the tolerances that the
+        tests hold them to, and a `description`.
     """
     generator = torch.Generator().manual_seed(seed)
     train, held_out = process.sample(64, 5000, generator), process.sample(32, 5000, generator)
@@ -134,6 +136,8 @@ def learn_known_truth(
         teacher_nll = -teacher.conditionals(held_out)[:, skip:].log_prob(held_out[:, skip:]).mean()
         draw = student.rsample(torch.randn(32, 5000, generator=generator))
         kl = KL()(draw.conditionals, teacher.conditionals(draw.x))[:, skip:].mean()
+        noise = torch.randn(1, 5000, generator=generator)
+        drafted = speculative(teacher, student, noise, generator=generator)
     return {
         "description": (
             f"Gaussian AR(2), poles {process.pole_radius:g} exp(±{process.pole_angle:g}i), "
@@ -143,6 +147,8 @@ def learn_known_truth(
         "true_nll_nats_per_sample": float(true_nll),
         "teacher_nll_nats_per_sample": float(teacher_nll),
         "student_kl_nats_per_sample": float(kl),
+        "samples_per_round": drafted.samples_per_round,
+        "samples_per_round_bound": noise.shape[1] / drafted.expected_rounds,
         "teacher_tolerance_nats": 0.003,
         "student_tolerance_nats": 0.002,
     }
