@@ -68,7 +68,7 @@ def summary(results: dict) -> str:
         "student": "KL " + with_error(results["student"], "kl_nats_per_sample", 3),
         "griffin_lim": "–",
     }
-    speeds = {"teacher": "cached", "student": "student"}
+    speeds = {"teacher": "native" if "native" in speed else "cached", "student": "student"}
     for system, nats in likelihoods.items():
         cells = [nats, *(with_error(quality[system], key, 2) for key in ("pesq", "stoi"))]
         rate = speed[speeds[system]]["times_real_time"] if system in speeds else None

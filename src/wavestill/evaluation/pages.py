@@ -63,12 +63,13 @@ def _headline(results: Mapping[str, Any]) -> list[tuple[str, bool]]:
     """Pieces of a sentence, each with whether it is stressed."""
     speed, student = results.get("speed", {}), results.get("student", {})
     nats = figure_of(student, "kl_nats_per_sample")
-    if nats and "student" in speed and "cached" in speed:
-        ratio = speed["student"]["samples_per_second"] / speed["cached"]["samples_per_second"]
+    paces = [speed[name]["samples_per_second"] for name in ("native", "cached") if name in speed]
+    if nats and "student" in speed and paces:
+        ratio = speed["student"]["samples_per_second"] / max(paces)
         return [
             ("One parallel pass speaks ", False),
             (f"{figure(ratio, digits=2)} times", True),
-            (" faster than the teacher step by step, and costs ", False),
+            (" as fast as the teacher step by step, and costs ", False),
             (nats, True),
             (" nats per sample.", False),
         ]
