@@ -14,13 +14,15 @@ template <class T>
 T field(nb::handle source, const char* name) {
     T value{};
     if (!nb::try_cast(source.attr(name), value))
-        throw std::invalid_argument(std::string("the model's '") + name +
-                                    "' is not of the type that the kernel takes (matrices: float32, row by row)");
+        throw std::invalid_argument(
+            std::string("the model's '") + name +
+            "' is not of the type that the kernel takes (matrices: float32, row by row)");
     return value;
 }
 
 void require(bool holds, const char* what) {
-    if (!holds) throw std::invalid_argument(std::string("the arrays of the model do not fit: ") + what);
+    if (!holds)
+        throw std::invalid_argument(std::string("the arrays of the model do not fit: ") + what);
 }
 
 }  // namespace
@@ -34,7 +36,8 @@ LinearArrays Taken::linear(nb::handle source) {
     const nb::object bias = source.attr("bias");
     if (!bias.is_none()) {
         const Row& row = rows_.emplace_back(field<Row>(source, "bias"));
-        require(static_cast<int>(row.shape(0)) == taken.outputs, "a bias has other outputs than its weight");
+        require(static_cast<int>(row.shape(0)) == taken.outputs,
+                "a bias has other outputs than its weight");
         taken.bias = row.data();
     }
     return taken;
@@ -54,7 +57,8 @@ StackArrays Taken::stack(nb::handle source) {
     taken.num_layers = static_cast<int>(layers.size());
     taken.layers = layers.data();
     taken.filter_width = field<int>(source, "filter_width");
-    require(taken.filter_width >= 1 && taken.filter_width <= 16, "'filter_width' must lie in 1 ... 16");
+    require(taken.filter_width >= 1 && taken.filter_width <= 16,
+            "'filter_width' must lie in 1 ... 16");
     taken.input = linear(source.attr("input"));
     taken.residual_channels = taken.input.outputs;
     taken.gate_channels = layers[0].out.inputs;
@@ -62,16 +66,19 @@ StackArrays Taken::stack(nb::handle source) {
     require(taken.skip_channels >= 0, "a layer has fewer outputs than residual channels");
     for (const LayerArrays& layer : layers) {
         require(layer.dilation >= 1, "a dilation is below 1");
-        require(layer.taps.inputs == taken.filter_width * taken.residual_channels, "a layer's taps");
+        require(layer.taps.inputs == taken.filter_width * taken.residual_channels,
+                "a layer's taps");
         require(layer.taps.outputs == 2 * taken.gate_channels, "a layer's gates");
         require(layer.out.inputs == taken.gate_channels, "a layer's outputs");
-        require(layer.out.outputs == taken.residual_channels + taken.skip_channels, "a layer's outputs");
+        require(layer.out.outputs == taken.residual_channels + taken.skip_channels,
+                "a layer's outputs");
         require(layer.taps.bias && layer.out.bias && taken.input.bias, "a bias is missing");
     }
     const nb::object projection = source.attr("projection");
     if (!projection.is_none()) {
         taken.projection = linear(projection);
-        require(taken.projection.outputs == taken.num_layers * 2 * taken.gate_channels, "the projection");
+        require(taken.projection.outputs == taken.num_layers * 2 * taken.gate_channels,
+                "the projection");
     }
     return taken;
 }
@@ -85,24 +92,24 @@ TeacherArrays Taken::teacher(nb::handle source) {
     require(taken.hidden.inputs == taken.stack.skip_channels, "the hidden layer");
     require(taken.output.inputs == taken.hidden.outputs, "the output layer");
     const auto head = field<std::string>(source, "head");
-    taken.num_mixtures = field<int>(source, "num_mixtures");
-    int parameters = 3 * taken.num_mixtures;
+    taken.law.num_mixtures = field<int>(source, "num_mixtures");
+    int parameters = 3 * taken.law.num_mixtures;
     if (head == "logistics") {
-        taken.head = Head::logistics;
+        taken.law.head = Head::logistics;
     } else if (head == "gaussian") {
-        taken.head = Head::gaussian;
+        taken.law.head = Head::gaussian;
         parameters = 2;
     } else if (head == "mulaw") {
-        taken.head = Head::mulaw;
+        taken.law.head = Head::mulaw;
         parameters = 256;
     } else {
         throw std::invalid_argument("the kernel knows no head '" + head +
                                     "'; it has logistics, gaussian and mulaw");
     }
     require(taken.output.outputs == parameters && parameters > 0, "the head's parameters");
-    taken.bits = field<int>(source, "bits");
-    taken.gain = field<double>(source, "gain");
-    taken.residual_std = field<double>(source, "residual_std");
+    taken.law.bits = field<int>(source, "bits");
+    taken.law.gain = field<double>(source, "gain");
+    taken.law.residual_std = field<double>(source, "residual_std");
     const nb::object predictor = source.attr("predictor");
     if (!predictor.is_none()) {
         const Row& row = rows_.emplace_back(field<Row>(source, "predictor"));

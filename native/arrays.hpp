@@ -19,8 +19,10 @@ public:
     StudentArrays student(nanobind::handle source);
 
 private:
-    using Matrix = nanobind::ndarray<const float, nanobind::ndim<2>, nanobind::c_contig, nanobind::device::cpu>;
-    using Row = nanobind::ndarray<const float, nanobind::ndim<1>, nanobind::c_contig, nanobind::device::cpu>;
+    using Matrix = nanobind::ndarray<const float, nanobind::ndim<2>, nanobind::c_contig,
+                                     nanobind::device::cpu>;
+    using Row = nanobind::ndarray<const float, nanobind::ndim<1>, nanobind::c_contig,
+                                  nanobind::device::cpu>;
 
     LinearArrays linear(nanobind::handle source);
     StackArrays stack(nanobind::handle source);

@@ -32,8 +32,8 @@ const Kernel& kernel(const std::string& name) {
         if (name == candidate->name) return *candidate;
         names += (names.empty() ? "" : ", ") + std::string(candidate->name);
     }
-    throw std::invalid_argument("this processor has no instruction set '" + name + "'; choose among " +
-                                names);
+    throw std::invalid_argument("this processor has no instruction set '" + name +
+                                "'; choose among " + names);
 }
 
 }  // namespace wavestill

@@ -1,7 +1,7 @@
 // From the outputs of a network to the law of a step, and from noise to a draw of it.
 //
-// One map for every sampler, x = F^-1(F_base(z)); the law is a mixture of logistics, a Gaussian, or
-// a softmax over mu-law levels. All of it is float64: it runs once per sample.
+// One map for every sampler, x = F^-1(F_base(z)); the law is a mixture of logistics, a Gaussian,
+// or a softmax over mu-law levels. All of it is float64: it runs once per sample.
 #pragma once
 
 #include <cmath>
@@ -32,7 +32,8 @@ inline double mu_law_decode(int level) {
 class Components {
 public:
     explicit Components(int count)
-        : count_(count), padded_(round_up_to_eight(count)),
+        : count_(count),
+          padded_(round_up_to_eight(count)),
           memory_(static_cast<std::size_t>(num_arrays * padded_) * sizeof(double)) {}
     int count() const { return count_; }
     int padded() const { return padded_; }
@@ -44,7 +45,9 @@ public:
 
 private:
     static int round_up_to_eight(int count) { return (count + 7) / 8 * 8; }
-    double* array(int number) const { return static_cast<double*>(memory_.data()) + number * padded_; }
+    double* array(int number) const {
+        return static_cast<double*>(memory_.data()) + number * padded_;
+    }
     static constexpr int num_arrays = 5;
     int count_, padded_;
     Memory memory_;
@@ -63,21 +66,19 @@ WAVESTILL_INLINE Tails tails_at(const Components& components, double x) {
     for (int first = 0; first < components.padded(); first += 8)
         for (int lane = 0; lane < 8; ++lane) {
             const int k = first + lane;
-            const double u = (x - loc[k]) * inverse_scale[k];
-            const double e = exponential(-std::fabs(u));  // both tails keep their digits
-            const double larger = 1.0 / (1.0 + e), smaller = e * larger;
-            const bool is_upper = u > 0;
-            cdfs[lane] += weight[k] * (is_upper ? larger : smaller);
-            survivals[lane] += weight[k] * (is_upper ? smaller : larger);
-            densities[lane] += density_weight[k] * (larger * smaller);
+            const double e = exponential((loc[k] - x) * inverse_scale[k]);
+            const double cdf = 1.0 / (1.0 + e), survival = e * cdf;  // both keep their digits
+            cdfs[lane] += weight[k] * cdf;
+            survivals[lane] += weight[k] * survival;
+            densities[lane] += density_weight[k] * (cdf * survival);
         }
-    Tails tails{0, 0, 0};
-    for (int lane = 0; lane < 8; ++lane) {
-        tails.cdf += cdfs[lane];
-        tails.survival += survivals[lane];
-        tails.density += densities[lane];
-    }
-    return tails;
+    for (int half = 4; half; half /= 2)
+        for (int lane = 0; lane < half; ++lane) {
+            cdfs[lane] += cdfs[lane + half];
+            survivals[lane] += survivals[lane + half];
+            densities[lane] += densities[lane + half];
+        }
+    return {cdfs[0], survivals[0], densities[0]};
 }
 
 // Solves log F(x) - log(1 - F(x)) = z by bracketed Newton, as distributions/mixture.py.
@@ -92,9 +93,10 @@ inline double invert_mixture(const Components& components, double z) {
         narrowest = components.scale()[k] < narrowest ? components.scale()[k] : narrowest;
         x += components.weight()[k] * end;
     }
-    // Newton squares its error in units of the scale: a step of sqrt(eps) scales is the last.
+    // Newton squares its error in units of the scale: a step of 1e-5 scales leaves 1e-10 of one,
+    // and the draw is rounded to float32 after all.
     const double farthest = std::fabs(low) > std::fabs(high) ? std::fabs(low) : std::fabs(high);
-    const double last_step = 0.3 * 1.4901161193847656e-08 * narrowest + 4 * eps * farthest;
+    const double last_step = 1e-5 * narrowest + 4 * eps * farthest;
     const double last_residual = 4 * eps * (1.0 + std::fabs(z));
     for (int iteration = 0; iteration < max_iterations; ++iteration) {
         const Tails tails = tails_at(components, x);
@@ -105,7 +107,8 @@ inline double invert_mixture(const Components& components, double z) {
         const double step = residual * tails.cdf * tails.survival / tails.density;
         const double size = std::fabs(step);
         // x is one end of the bracket: a longer step leaves it, or halves it too slowly.
-        const double longest = iteration < max_newton && 0.5 * width > last_step ? 0.5 * width : last_step;
+        const double longest =
+            iteration < max_newton && 0.5 * width > last_step ? 0.5 * width : last_step;
         x = size <= longest ? x - step : 0.5 * (low + high);  // a step that is NaN bisects
         if (size <= last_step || width <= last_step) break;
     }
@@ -115,9 +118,12 @@ inline double invert_mixture(const Components& components, double z) {
 // The law of a step, in units of the waveform.
 class Law {
 public:
-    explicit Law(const TeacherArrays& arrays)
-        : head_(arrays.head), bits_(arrays.bits), components_(arrays.num_mixtures),
-          unit_(arrays.residual_std / arrays.gain), gain_(arrays.gain) {}
+    explicit Law(const LawShape& shape)
+        : head_(shape.head),
+          bits_(shape.bits),
+          components_(shape.num_mixtures),
+          unit_(shape.residual_std / shape.gain),
+          gain_(shape.gain) {}
 
     int num_parameters() const {
         if (head_ == Head::gaussian) return 2;
@@ -128,7 +134,8 @@ public:
     // the law: logits, locations and log-scales.
     void parameters(const float* out, double predicted, float* laws) const {
         const double shift = predicted / gain_, log_unit = std::log(unit_);
-        const int count = num_parameters(), locs = head_ == Head::logistics ? components_.count() : 0;
+        const int count = num_parameters(),
+                  locs = head_ == Head::logistics ? components_.count() : 0;
         const int num = head_ == Head::gaussian ? 1 : locs;
         for (int i = 0; i < count; ++i) laws[i] = out[i];
         for (int i = 0; i < num; ++i) {
@@ -139,7 +146,8 @@ public:
 
     double draw(const float* out, double predicted, double z) const {
         const double shift = predicted / gain_;
-        if (head_ == Head::gaussian) return out[0] * unit_ + shift + unit_ * exponential(double{out[1]}) * z;
+        if (head_ == Head::gaussian)
+            return out[0] * unit_ + shift + unit_ * exponential(double{out[1]}) * z;
         if (head_ == Head::mulaw) return mu_law_decode(level(out, z));
         set_components(out);
         const double x = invert_mixture(components_, z) * unit_ + shift;
@@ -180,7 +188,8 @@ private:
     int level(const float* logits, double z) const {
         double survival[mu_law_levels];
         float largest = logits[0];
-        for (int i = 1; i < mu_law_levels; ++i) largest = logits[i] > largest ? logits[i] : largest;
+        for (int i = 1; i < mu_law_levels; ++i)
+            largest = logits[i] > largest ? logits[i] : largest;
         double mass[mu_law_levels];
         for (int i = 0; i < mu_law_levels; ++i) mass[i] = exponential(double{logits[i]} - largest);
         double above = 0.0;

@@ -36,15 +36,20 @@ struct StackArrays {
 
 enum class Head { logistics, gaussian, mulaw };
 
+// What makes a law of a network's outputs.
+struct LawShape {
+    Head head = Head::gaussian;
+    int num_mixtures = 0;
+    int bits = 0;       // of the grid; 0: continuous
+    double gain = 1.0;  // of the inner signal over the waveform
+    double residual_std = 1.0;
+};
+
 struct TeacherArrays {
     StackArrays stack;
     LinearArrays hidden;
     LinearArrays output;
-    Head head = Head::gaussian;
-    int num_mixtures = 0;
-    int bits = 0;  // 0: continuous
-    double gain = 1.0;
-    double residual_std = 1.0;
+    LawShape law;
     int predictor_order = 0;
     const float* predictor = nullptr;  // oldest sample first
 };
@@ -61,8 +66,8 @@ struct StudentArrays {
 struct Condition {
     const float* rows = nullptr;  // (streams, num_rows, C); null: none
     std::ptrdiff_t rows_stride = 0;
-    int subframe_steps = 0;  // steps per row; 0: one row holds for ever
-    int lead = 0;            // steps of the first row that are over
+    int subframe_steps = 0;         // steps per row; 0: one row holds for ever
+    int lead = 0;                   // steps of the first row that are over
     const float* source = nullptr;  // (streams, steps, sources); null: none
     std::ptrdiff_t source_stride = 0;
 };
@@ -111,6 +116,8 @@ public:
     virtual ~Packed() = default;
     virtual std::unique_ptr<Run<Job>> begin(int streams) const = 0;
     virtual std::size_t weight_bytes() const = 0;
+    // What a step of so many streams reads of them on average: taps of a block once for all of it.
+    virtual double step_bytes(int streams) const = 0;
 };
 
 using Teacher = Packed<TeacherJob>;

@@ -1,4 +1,5 @@
-// Memory for weights and states: zeroed, aligned to cache lines, on huge pages where there are any.
+// Memory for weights and states: zeroed, aligned to cache lines, on huge pages where there are
+// any.
 #pragma once
 
 #include <cstddef>

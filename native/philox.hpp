@@ -27,7 +27,8 @@ public:
     }
 
 private:
-    static void multiply(std::uint64_t a, std::uint64_t b, std::uint64_t& high, std::uint64_t& low) {
+    static void multiply(std::uint64_t a, std::uint64_t b, std::uint64_t& high,
+                         std::uint64_t& low) {
 #if defined(__SIZEOF_INT128__)
         const unsigned __int128 product = static_cast<unsigned __int128>(a) * b;
         high = static_cast<std::uint64_t>(product >> 64);
@@ -64,7 +65,9 @@ private:
 };
 
 // F^-1(u) of Logistic(0, 1).
-inline double logistic_noise(double u) { return std::log(u) - std::log1p(-u); }
+inline double logistic_noise(double u) {
+    return std::log(u) - std::log1p(-u);
+}
 
 // F^-1(u) of N(0, 1), to 1e-15 (noise.cpp).
 double normal_noise(double u);

@@ -7,7 +7,7 @@
 
 #include "functions.hpp"
 #include "kernel.hpp"
-#include "stack.hpp"
+#include "stack_run.hpp"
 
 namespace wavestill::WAVESTILL_SET {
 
@@ -21,25 +21,36 @@ template <class Weight>
 class PackedStudent final : public Student {
 public:
     explicit PackedStudent(const StudentArrays& arrays)
-        : arrays(arrays), flows(new Flow<Weight>[arrays.num_flows]) {
+        : num_flows(arrays.num_flows),
+          log_scale_min(arrays.log_scale_min),
+          log_scale_max(arrays.log_scale_max),
+          flows(new Flow<Weight>[arrays.num_flows]) {
         for (int k = 0; k < arrays.num_flows; ++k) {
             flows[k].stack = Stack<Weight>(arena, arrays.stacks[k]);
             flows[k].output = Linear<Weight>(arena, arrays.outputs[k]);
         }
-        step_bytes_ = arena.num_bytes();
+        late_bytes_ = arena.num_bytes();
+        for (int k = 0; k < arrays.num_flows; ++k)
+            flows[k].stack.pack_early(arena, arrays.stacks[k]);
+        weight_bytes_ = arena.num_bytes();
         for (int k = 0; k < arrays.num_flows; ++k)
             flows[k].stack.pack_projection(arena, arrays.stacks[k].projection);
     }
 
     std::unique_ptr<Run<StudentJob>> begin(int streams) const override;
-    std::size_t weight_bytes() const override { return step_bytes_; }
+    std::size_t weight_bytes() const override { return weight_bytes_; }
+    double step_bytes(int streams) const override {
+        return late_bytes_ +
+               static_cast<double>(weight_bytes_ - late_bytes_) / block_steps(streams);
+    }
 
-    StudentArrays arrays;  // its scalars
+    int num_flows;
+    float log_scale_min, log_scale_max;
     Arena<Weight> arena;
     std::unique_ptr<Flow<Weight>[]> flows;
 
 private:
-    std::size_t step_bytes_ = 0;
+    std::size_t late_bytes_ = 0, weight_bytes_ = 0;
 };
 
 template <class Weight>
@@ -48,10 +59,10 @@ public:
     StudentRun(const PackedStudent<Weight>& model, int streams)
         : model_(model),
           streams_(streams),
-          runs_(new StackRun<Weight>[model.arrays.num_flows]),
-          shapes_(new Rows[model.arrays.num_flows]),
-          previous_(model.arrays.num_flows, streams) {
-        for (int k = 0; k < model.arrays.num_flows; ++k) {
+          runs_(new StackRun<Weight>[model.num_flows]),
+          shapes_(new Rows[model.num_flows]),
+          previous_(model.num_flows, streams) {
+        for (int k = 0; k < model.num_flows; ++k) {
             runs_[k] = StackRun<Weight>(model.flows[k].stack, streams);
             shapes_[k] = Rows(streams, 2 * lanes);
         }
@@ -65,10 +76,11 @@ public:
             if (watch.stop.load(std::memory_order_relaxed)) return;
             if (condition.rows && t == until) {
                 ++row;
-                for (int k = 0; k < model_.arrays.num_flows; ++k)
-                    runs_[k].project(model_.arena.data(),
-                                     condition.rows + row * model_.flows[k].stack.projection.inputs,
-                                     condition.rows_stride);
+                for (int k = 0; k < model_.num_flows; ++k)
+                    runs_[k].project(
+                        model_.arena.data(),
+                        condition.rows + row * model_.flows[k].stack.projection.inputs,
+                        condition.rows_stride);
                 until = condition.subframe_steps
                             ? static_cast<int>(row + 1) * condition.subframe_steps - condition.lead
                             : job.steps;
@@ -81,11 +93,13 @@ public:
 private:
     void step(int t, const StudentJob& job) {
         const Condition& condition = job.condition;
-        const int flows = model_.arrays.num_flows;
+        const int flows = model_.num_flows;
         for (int k = 0; k < flows; ++k) {
             const Flow<Weight>& flow = model_.flows[k];
-            const float* sources = condition.source
-                ? condition.source + static_cast<std::ptrdiff_t>(t) * flow.stack.num_sources : nullptr;
+            const float* sources =
+                condition.source
+                    ? condition.source + static_cast<std::ptrdiff_t>(t) * flow.stack.num_sources
+                    : nullptr;
             runs_[k].step(model_.arena.data(), previous_.row(k), sources, condition.source_stride);
             apply(flow.output, model_.arena.data(), runs_[k].end(), shapes_[k], streams_, false);
         }
@@ -109,7 +123,7 @@ private:
 
     double log_scale(int k, int s) const {
         const float value = shapes_[k].row(s)[1];
-        const float low = model_.arrays.log_scale_min, high = model_.arrays.log_scale_max;
+        const float low = model_.log_scale_min, high = model_.log_scale_max;
         return value < low ? low : value > high ? high : value;
     }
 

@@ -4,7 +4,7 @@
 #include "heads.hpp"
 #include "kernel.hpp"
 #include "philox.hpp"
-#include "stack.hpp"
+#include "stack_run.hpp"
 
 namespace wavestill::WAVESTILL_SET {
 
@@ -12,27 +12,35 @@ template <class Weight>
 class PackedTeacher final : public Teacher {
 public:
     explicit PackedTeacher(const TeacherArrays& arrays)
-        : arrays(arrays),
+        : law(arrays.law),
+          predictor_order(arrays.predictor_order),
           stack(arena, arrays.stack),
           hidden(arena, arrays.hidden),
           output(arena, arrays.output) {
-        step_bytes_ = arena.num_bytes();
+        late_bytes_ = arena.num_bytes();
+        stack.pack_early(arena, arrays.stack);
+        weight_bytes_ = arena.num_bytes();
         stack.pack_projection(arena, arrays.stack.projection);
         predictor = Bias(arrays.predictor, round_up(arrays.predictor_order, lanes) / lanes,
                          [&](int i) { return i < arrays.predictor_order ? i : -1; });
     }
 
     std::unique_ptr<Run<TeacherJob>> begin(int streams) const override;
-    std::size_t weight_bytes() const override { return step_bytes_; }
+    std::size_t weight_bytes() const override { return weight_bytes_; }
+    double step_bytes(int streams) const override {
+        return late_bytes_ +
+               static_cast<double>(weight_bytes_ - late_bytes_) / block_steps(streams);
+    }
 
-    TeacherArrays arrays;  // its scalars: the pointers are the caller's and not kept alive
+    LawShape law;
+    int predictor_order;
     Arena<Weight> arena;
     Stack<Weight> stack;
     Linear<Weight> hidden, output;
     Bias predictor;
 
 private:
-    std::size_t step_bytes_ = 0;
+    std::size_t late_bytes_ = 0, weight_bytes_ = 0;
 };
 
 template <class Weight>
@@ -41,15 +49,15 @@ public:
     TeacherRun(const PackedTeacher<Weight>& model, int streams)
         : model_(model),
           streams_(streams),
-          law_(model.arrays),
+          law_(model.law),
           run_(model.stack, streams),
           hidden_(streams, model.stack.skip_channels + lanes),
           output_(streams, law_.num_parameters() + lanes),
           signals_(1, streams),
-          past_(streams, model.arrays.predictor_order),
+          past_(streams, model.predictor_order),
           philox_(new Philox[streams]) {
         for (int s = 0; s < streams; ++s) signals_.data()[s] = static_cast<float>(law_.inner(0.0));
-        const int order = model.arrays.predictor_order;
+        const int order = model.predictor_order;
         if (order)
             for (int s = 0; s < streams; ++s) past_.row(s)[order - 1] = signals_.data()[s];
     }
@@ -63,7 +71,8 @@ public:
             if (watch.stop.load(std::memory_order_relaxed)) return;
             if (condition.rows && t == until) {
                 ++row;
-                run_.project(model_.arena.data(), condition.rows + row * model_.stack.projection.inputs,
+                run_.project(model_.arena.data(),
+                             condition.rows + row * model_.stack.projection.inputs,
                              condition.rows_stride);
                 until = condition.subframe_steps
                             ? static_cast<int>(row + 1) * condition.subframe_steps - condition.lead
@@ -79,7 +88,8 @@ private:
         const Condition& condition = job.condition;
         const int sources = model_.stack.num_sources;
         run_.step(model_.arena.data(), signals_.data(),
-                  condition.source ? condition.source + static_cast<std::ptrdiff_t>(t) * sources : nullptr,
+                  condition.source ? condition.source + static_cast<std::ptrdiff_t>(t) * sources
+                                   : nullptr,
                   condition.source_stride);
         apply(model_.hidden, model_.arena.data(), run_.end(), hidden_, streams_, true);
         apply(model_.output, model_.arena.data(), hidden_, output_, streams_, false);
@@ -88,8 +98,9 @@ private:
             const float* out = output_.row(s);
             const double predicted = predict(s);
             if (job.laws) law_.parameters(out, predicted, job.laws + at * law_.num_parameters());
-            const float x = job.given ? job.given[at]
-                                      : static_cast<float>(law_.draw(out, predicted, noise(s, t, job)));
+            const float x = job.given
+                                ? job.given[at]
+                                : static_cast<float>(law_.draw(out, predicted, noise(s, t, job)));
             if (job.x) job.x[at] = x;
             remember(s, static_cast<float>(law_.inner(x)));
         }
@@ -98,19 +109,19 @@ private:
     double noise(int s, int t, const TeacherJob& job) {
         if (job.noise) return job.noise[static_cast<std::ptrdiff_t>(s) * job.steps + t];
         const double u = philox_[s].uniform(job.first_word + t);
-        return model_.arrays.head == Head::gaussian ? normal_noise(u) : logistic_noise(u);
+        return model_.law.head == Head::gaussian ? normal_noise(u) : logistic_noise(u);
     }
 
     double predict(int s) const {
         double predicted = 0.0;
-        for (int i = 0; i < model_.arrays.predictor_order; ++i)
+        for (int i = 0; i < model_.predictor_order; ++i)
             predicted += double{model_.predictor.data()[i]} * past_.row(s)[i];
         return predicted;
     }
 
     void remember(int s, float signal) {
         signals_.data()[s] = signal;
-        const int order = model_.arrays.predictor_order;
+        const int order = model_.predictor_order;
         if (!order) return;
         std::memmove(past_.row(s), past_.row(s) + 1, (order - 1) * sizeof(float));
         past_.row(s)[order - 1] = signal;

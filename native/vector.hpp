@@ -1,7 +1,7 @@
 // One vector of float32 for each instruction set, with the few operations that the kernel needs.
 //
-// Each kernel_*.cpp is compiled for one instruction set, and WAVESTILL_SET names the namespace that
-// everything it includes lives in. So each set has code of its own, and none of it runs on a
+// Each kernel_*.cpp is compiled for one instruction set, and WAVESTILL_SET names the namespace
+// that everything it includes lives in. So each set has code of its own, and none of it runs on a
 // processor that lacks the set (see dispatch.cpp).
 #pragma once
 
@@ -30,20 +30,38 @@ struct Vector {
     __m512 value;
 };
 constexpr int lanes = 16;
-constexpr int streams_at_once = 4;  // 4 vectors of columns x 4 streams = 16 of the 32 registers
+constexpr int streams_at_once = 8;  // 2 vectors of columns x 8 streams = 16 of the 32 registers
 
-WAVESTILL_INLINE Vector load(const float* p) { return {_mm512_loadu_ps(p)}; }
-WAVESTILL_INLINE void store(float* p, Vector a) { _mm512_storeu_ps(p, a.value); }
-WAVESTILL_INLINE Vector broadcast(float a) { return {_mm512_set1_ps(a)}; }
+WAVESTILL_INLINE Vector load(const float* p) {
+    return {_mm512_loadu_ps(p)};
+}
+WAVESTILL_INLINE void store(float* p, Vector a) {
+    _mm512_storeu_ps(p, a.value);
+}
+WAVESTILL_INLINE Vector broadcast(float a) {
+    return {_mm512_set1_ps(a)};
+}
 WAVESTILL_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
     return {_mm512_fmadd_ps(a.value, b.value, c.value)};
 }
-WAVESTILL_INLINE Vector operator+(Vector a, Vector b) { return {_mm512_add_ps(a.value, b.value)}; }
-WAVESTILL_INLINE Vector operator-(Vector a, Vector b) { return {_mm512_sub_ps(a.value, b.value)}; }
-WAVESTILL_INLINE Vector operator*(Vector a, Vector b) { return {_mm512_mul_ps(a.value, b.value)}; }
-WAVESTILL_INLINE Vector operator/(Vector a, Vector b) { return {_mm512_div_ps(a.value, b.value)}; }
-WAVESTILL_INLINE Vector minimum(Vector a, Vector b) { return {_mm512_min_ps(a.value, b.value)}; }
-WAVESTILL_INLINE Vector maximum(Vector a, Vector b) { return {_mm512_max_ps(a.value, b.value)}; }
+WAVESTILL_INLINE Vector operator+(Vector a, Vector b) {
+    return {_mm512_add_ps(a.value, b.value)};
+}
+WAVESTILL_INLINE Vector operator-(Vector a, Vector b) {
+    return {_mm512_sub_ps(a.value, b.value)};
+}
+WAVESTILL_INLINE Vector operator*(Vector a, Vector b) {
+    return {_mm512_mul_ps(a.value, b.value)};
+}
+WAVESTILL_INLINE Vector operator/(Vector a, Vector b) {
+    return {_mm512_div_ps(a.value, b.value)};
+}
+WAVESTILL_INLINE Vector minimum(Vector a, Vector b) {
+    return {_mm512_min_ps(a.value, b.value)};
+}
+WAVESTILL_INLINE Vector maximum(Vector a, Vector b) {
+    return {_mm512_max_ps(a.value, b.value)};
+}
 WAVESTILL_INLINE Vector times_power_of_two(Vector a, Vector exponent) {
     const __m512i shift = _mm512_slli_epi32(_mm512_castps_si512(exponent.value), 23);
     return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.value), shift))};
@@ -62,18 +80,36 @@ struct Vector {
 constexpr int lanes = 8;
 constexpr int streams_at_once = 2;  // 4 vectors of columns x 2 streams = 8 of the 16 registers
 
-WAVESTILL_INLINE Vector load(const float* p) { return {_mm256_loadu_ps(p)}; }
-WAVESTILL_INLINE void store(float* p, Vector a) { _mm256_storeu_ps(p, a.value); }
-WAVESTILL_INLINE Vector broadcast(float a) { return {_mm256_set1_ps(a)}; }
+WAVESTILL_INLINE Vector load(const float* p) {
+    return {_mm256_loadu_ps(p)};
+}
+WAVESTILL_INLINE void store(float* p, Vector a) {
+    _mm256_storeu_ps(p, a.value);
+}
+WAVESTILL_INLINE Vector broadcast(float a) {
+    return {_mm256_set1_ps(a)};
+}
 WAVESTILL_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
     return {_mm256_fmadd_ps(a.value, b.value, c.value)};
 }
-WAVESTILL_INLINE Vector operator+(Vector a, Vector b) { return {_mm256_add_ps(a.value, b.value)}; }
-WAVESTILL_INLINE Vector operator-(Vector a, Vector b) { return {_mm256_sub_ps(a.value, b.value)}; }
-WAVESTILL_INLINE Vector operator*(Vector a, Vector b) { return {_mm256_mul_ps(a.value, b.value)}; }
-WAVESTILL_INLINE Vector operator/(Vector a, Vector b) { return {_mm256_div_ps(a.value, b.value)}; }
-WAVESTILL_INLINE Vector minimum(Vector a, Vector b) { return {_mm256_min_ps(a.value, b.value)}; }
-WAVESTILL_INLINE Vector maximum(Vector a, Vector b) { return {_mm256_max_ps(a.value, b.value)}; }
+WAVESTILL_INLINE Vector operator+(Vector a, Vector b) {
+    return {_mm256_add_ps(a.value, b.value)};
+}
+WAVESTILL_INLINE Vector operator-(Vector a, Vector b) {
+    return {_mm256_sub_ps(a.value, b.value)};
+}
+WAVESTILL_INLINE Vector operator*(Vector a, Vector b) {
+    return {_mm256_mul_ps(a.value, b.value)};
+}
+WAVESTILL_INLINE Vector operator/(Vector a, Vector b) {
+    return {_mm256_div_ps(a.value, b.value)};
+}
+WAVESTILL_INLINE Vector minimum(Vector a, Vector b) {
+    return {_mm256_min_ps(a.value, b.value)};
+}
+WAVESTILL_INLINE Vector maximum(Vector a, Vector b) {
+    return {_mm256_max_ps(a.value, b.value)};
+}
 WAVESTILL_INLINE Vector times_power_of_two(Vector a, Vector exponent) {
     const __m256i shift = _mm256_slli_epi32(_mm256_castps_si256(exponent.value), 23);
     return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a.value), shift))};
@@ -90,20 +126,38 @@ struct Vector {
     float32x4_t value;
 };
 constexpr int lanes = 4;
-constexpr int streams_at_once = 4;
+constexpr int streams_at_once = 8;
 
-WAVESTILL_INLINE Vector load(const float* p) { return {vld1q_f32(p)}; }
-WAVESTILL_INLINE void store(float* p, Vector a) { vst1q_f32(p, a.value); }
-WAVESTILL_INLINE Vector broadcast(float a) { return {vdupq_n_f32(a)}; }
+WAVESTILL_INLINE Vector load(const float* p) {
+    return {vld1q_f32(p)};
+}
+WAVESTILL_INLINE void store(float* p, Vector a) {
+    vst1q_f32(p, a.value);
+}
+WAVESTILL_INLINE Vector broadcast(float a) {
+    return {vdupq_n_f32(a)};
+}
 WAVESTILL_INLINE Vector multiply_add(Vector a, Vector b, Vector c) {
     return {vfmaq_f32(c.value, a.value, b.value)};
 }
-WAVESTILL_INLINE Vector operator+(Vector a, Vector b) { return {vaddq_f32(a.value, b.value)}; }
-WAVESTILL_INLINE Vector operator-(Vector a, Vector b) { return {vsubq_f32(a.value, b.value)}; }
-WAVESTILL_INLINE Vector operator*(Vector a, Vector b) { return {vmulq_f32(a.value, b.value)}; }
-WAVESTILL_INLINE Vector operator/(Vector a, Vector b) { return {vdivq_f32(a.value, b.value)}; }
-WAVESTILL_INLINE Vector minimum(Vector a, Vector b) { return {vminq_f32(a.value, b.value)}; }
-WAVESTILL_INLINE Vector maximum(Vector a, Vector b) { return {vmaxq_f32(a.value, b.value)}; }
+WAVESTILL_INLINE Vector operator+(Vector a, Vector b) {
+    return {vaddq_f32(a.value, b.value)};
+}
+WAVESTILL_INLINE Vector operator-(Vector a, Vector b) {
+    return {vsubq_f32(a.value, b.value)};
+}
+WAVESTILL_INLINE Vector operator*(Vector a, Vector b) {
+    return {vmulq_f32(a.value, b.value)};
+}
+WAVESTILL_INLINE Vector operator/(Vector a, Vector b) {
+    return {vdivq_f32(a.value, b.value)};
+}
+WAVESTILL_INLINE Vector minimum(Vector a, Vector b) {
+    return {vminq_f32(a.value, b.value)};
+}
+WAVESTILL_INLINE Vector maximum(Vector a, Vector b) {
+    return {vmaxq_f32(a.value, b.value)};
+}
 WAVESTILL_INLINE Vector times_power_of_two(Vector a, Vector exponent) {
     const int32x4_t shift = vshlq_n_s32(vreinterpretq_s32_f32(exponent.value), 23);
     return {vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a.value), shift))};
@@ -144,7 +198,9 @@ WAVESTILL_INLINE float float_of(std::uint32_t bits) {
 WAVESTILL_INLINE Vector load(const float* p) {
     return lane_by_lane([=](int i) { return p[i]; });
 }
-WAVESTILL_INLINE void store(float* p, Vector a) { std::memcpy(p, a.value, sizeof a.value); }
+WAVESTILL_INLINE void store(float* p, Vector a) {
+    std::memcpy(p, a.value, sizeof a.value);
+}
 WAVESTILL_INLINE Vector broadcast(float a) {
     return lane_by_lane([=](int) { return a; });
 }
@@ -170,9 +226,8 @@ WAVESTILL_INLINE Vector maximum(Vector a, Vector b) {
     return lane_by_lane([&](int i) { return a.value[i] > b.value[i] ? a.value[i] : b.value[i]; });
 }
 WAVESTILL_INLINE Vector times_power_of_two(Vector a, Vector exponent) {
-    return lane_by_lane([&](int i) {
-        return float_of(bits_of(a.value[i]) + (bits_of(exponent.value[i]) << 23));
-    });
+    return lane_by_lane(
+        [&](int i) { return float_of(bits_of(a.value[i]) + (bits_of(exponent.value[i]) << 23)); });
 }
 WAVESTILL_INLINE void load_pair(const std::uint16_t* p, Vector& first, Vector& second) {
     std::uint32_t both[lanes];

@@ -49,7 +49,8 @@ void run_watched(const std::vector<Work>& works, long long steps, nb::handle pro
                 raised = PyErr_CheckSignals() != 0;
                 if (!raised && !progress.is_none() && Clock::now() - reported >= between_reports) {
                     reported = Clock::now();
-                    PyObject* answer = PyObject_CallFunction(progress.ptr(), "L", slowest(watches));
+                    PyObject* answer =
+                        PyObject_CallFunction(progress.ptr(), "L", slowest(watches));
                     raised = answer == nullptr;
                     Py_XDECREF(answer);
                 }

@@ -13,7 +13,8 @@ namespace wavestill {
 using Work = std::function<void(Watch&)>;
 
 // Runs each piece of work on a thread of its own, without the GIL, and calls progress(steps) from
-// time to time and at the end. Throws what a signal handler or `progress` raised, once all have stopped.
+// time to time and at the end. Throws what a signal handler or `progress` raised, once all have
+// stopped.
 void run_watched(const std::vector<Work>& works, long long steps, nanobind::handle progress);
 
 }  // namespace wavestill

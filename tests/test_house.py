@@ -26,7 +26,14 @@ MATHS = {
     "sampling",
     "distillation",
 }
-MATHS_MAY_IMPORT = {"torch", "numpy", "jaxtyping", "typing_extensions", *sys.stdlib_module_names}
+MATHS_MAY_IMPORT = {
+    "torch",
+    "numpy",
+    "jaxtyping",
+    "typing_extensions",
+    "zuko",
+    *sys.stdlib_module_names,
+}
 NOT_MATHS = {
     *("logging", "argparse"),
     *("lightning", "pytorch_lightning", "jsonargparse", "yaml", "rich", "tensorboard"),

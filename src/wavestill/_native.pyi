@@ -31,7 +31,10 @@ class Teacher:
     def instruction_set(self) -> str: ...
     @property
     def weight_bytes(self) -> int:
-        """Bytes of weights that a step reads."""
+        """Bytes of all weights of a step."""
+
+    def step_bytes(self, streams: int = 1) -> float:
+        """Bytes of them that a step of so many streams reads, on average."""
 
 class Student:
     """The packed flows of an IAF WaveNet."""
@@ -40,7 +43,10 @@ class Student:
     def instruction_set(self) -> str: ...
     @property
     def weight_bytes(self) -> int:
-        """Bytes of weights that a step reads."""
+        """Bytes of all weights of a step."""
+
+    def step_bytes(self, streams: int = 1) -> float:
+        """Bytes of them that a step of so many streams reads, on average."""
 
 class Condition:
     """The conditioning under a call's steps: rows `(B, S, C)`, source `(B, n, 2 H)`."""

@@ -114,9 +114,35 @@ class Draw:
         return self.conditionals.log_prob(self.x).sum(-1)
 
 
+@dataclass
+class JointDraw:
+    """A reparametrised sample of which only the joint log-density is known.
+
+    What a flow gives whose layers permute the steps: it has no laws `q(x_t | x_<t)` to show.
+
+    Arguments:
+        x: The sample, `(B, D)`; differentiable in the model's parameters.
+        noise: The base draw it was made from, `(B, D)`.
+        log_prob: The sample's own log-density in nats, `(B,)`.
+    """
+
+    x: Tensor
+    noise: Tensor
+    log_prob: Tensor
+
+
 @runtime_checkable
-class InverseAutoregressive(Density, Protocol):
-    """A density that is sampled in one parallel pass."""
+class Reparametrised(Density, Protocol):
+    """A density whose samples are a differentiable map of base noise: any student."""
+
+    def rsample(self, noise: Tensor, context: Context = None) -> Draw | JointDraw:
+        """The sample that `noise (B, T)`, drawn from the base law, maps to."""
+        ...
+
+
+@runtime_checkable
+class InverseAutoregressive(Reparametrised, Protocol):
+    """A density that is sampled in one parallel pass, and knows the laws of its own steps."""
 
     def rsample(self, noise: Tensor, context: Context = None) -> Draw:
         """The sample that `noise (B, T)`, drawn from the base law, maps to."""

@@ -181,9 +181,11 @@ def test_log_prob_estimator_serves_teachers_without_conditionals():
     torch.manual_seed(0)
     student = WhiteNoise(0.5, 1.0)
     objective = Objective(Plain(), student, {"kl": StepDivergence(KL())})
-    assert objective.estimator == "log_prob"
-    value = objective(None, shape=(400, 50)).values["kl"]
-    assert float(value) == pytest.approx(0.125, abs=0.02)  # mu^2 / 2; 20,000 steps of spread 0.5
+    losses = objective(None, shape=(400, 50))
+    assert losses.estimator == "log_prob"
+    assert float(losses.values["kl"]) == pytest.approx(
+        0.125, abs=0.02
+    )  # mu^2 / 2; 20,000 steps of spread 0.5
 
 
 def test_measure_reports_level_and_divergence():

@@ -17,10 +17,10 @@ from wavestill.divergences import KL, Divergence
 class StepDivergence:
     """A per-step divergence averaged over the steps of a trial, in nats per sample.
 
-    Where the teacher gives conditionals, one student and one teacher pass yield both laws of every
-    step and the divergence is an integral per step. Where it gives only `log_prob`, the plain
-    estimator `log q(x) - log p(x)` of the sample at hand is used, over whole sequences and without
-    a cap (KL only).
+    Where both sides give conditionals, one student and one teacher pass yield both laws of every
+    step and the divergence is an integral per step. Where either knows only its joint density, the
+    plain estimator `log q(x) - log p(x)` of the sample at hand is used, over whole sequences and
+    without a cap (KL only).
 
     Arguments:
         divergence: The divergence of one step.
@@ -51,16 +51,15 @@ class StepDivergence:
                 f"the clips have {x.shape[1]} samples and the first {self.skip_samples} are left "
                 "out; make them longer"
             )
-        if trial.laws is None:
+        if trial.pairs is None:
             if not isinstance(self.divergence, KL):
                 raise ValueError(
-                    f"'{type(self.divergence).__name__}' needs the law of every step but the "
-                    "teacher has no 'conditionals'; use KL"
+                    f"'{type(self.divergence).__name__}' needs the law of every step but teacher "
+                    "or student knows only its joint density; use KL"
                 )
             log_ratio = trial.draw.log_prob - trial.teacher.density.log_prob(x, trial.context)
             return log_ratio.mean() / x.shape[1]
-        q = trial.draw.conditionals[:, self.skip_samples :]
-        p = trial.laws[:, self.skip_samples :]
+        q, p = (law[:, self.skip_samples :] for law in trial.pairs)
         per_step = self.divergence(q, p, generator=trial.generator)
         if self.cap_nats is not None:
             per_step = per_step / (per_step.detach() / self.cap_nats).clamp_min(1.0)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wavestill.density import Context, Density, InverseAutoregressive
+from wavestill.density import Context, Density, Draw, Reparametrised
 from wavestill.distillation.balance import Balance, FixedWeights
-from wavestill.distillation.trial import FrozenTeacher, Term, Trial
+from wavestill.distillation.trial import Estimator, FrozenTeacher, Term, Trial
 from wavestill.distributions import standard_noise
 from wavestill.divergences import KL, TotalVariation
 
@@ -23,10 +23,13 @@ class Losses:
     Arguments:
         total: The weighted sum, a scalar; its gradient reaches the student alone.
         values: Each term under its name, and its weight under `weight/<name>`; without gradients.
+        estimator: What the divergence was computed by: 'conditionals' (an integral per step) or
+            'log_prob' (the plain estimator of the joint densities).
     """
 
     total: Tensor
     values: dict[str, Tensor]
+    estimator: Estimator
 
 
 class Objective(nn.Module):
@@ -46,7 +49,7 @@ class Objective(nn.Module):
     def __init__(
         self,
         teacher: Density,
-        student: InverseAutoregressive,
+        student: Reparametrised,
         terms: Mapping[str, Term],
         weights: Mapping[str, float] | None = None,
         balance: Balance | None = None,
@@ -62,11 +65,6 @@ class Objective(nn.Module):
                 "give one to each"
             )
         self.balance = FixedWeights(fixed) if balance is None else balance
-
-    @property
-    def estimator(self) -> str:
-        """The estimator of the divergence: 'conditionals' (an integral per step) or 'log_prob'."""
-        return "conditionals" if self.teacher.gives_conditionals else "log_prob"
 
     def forward(
         self,
@@ -94,7 +92,7 @@ class Objective(nn.Module):
         total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         values = {name: term.detach() for name, term in terms.items()}
         values |= {f"weight/{name}": weight for name, weight in weights.items()}
-        return Losses(total, values)
+        return Losses(total, values, trial.estimator)
 
     def attempt(
         self,
@@ -124,7 +122,9 @@ class Objective(nn.Module):
         )
         draw = self.student.rsample(noise, context)
         density = self.teacher.density
-        laws = density.conditionals(draw.x, context) if self.teacher.gives_conditionals else None  # type: ignore[attr-defined]
+        laws = None
+        if isinstance(draw, Draw) and self.teacher.gives_conditionals:
+            laws = density.conditionals(draw.x, context)  # type: ignore[attr-defined]
         return Trial(draw, laws, self.teacher, context, reference, generator)
 
     @torch.no_grad()
@@ -141,15 +141,20 @@ class Objective(nn.Module):
         """What is reported: laws as they are sampled, without floors or caps.
 
         Returns:
-            `kl_nats` and `tv` per sample under the student's prefixes (the latter is the rejection
-            rate of draft-and-verify there), and `std_over_data` where recordings are given.
+            `kl_nats` per sample; `tv` per sample under the student's prefixes (the rejection rate
+            of draft-and-verify there) where both sides know the law of every step; and
+            `std_over_data` where recordings are given.
         """
         trial = self.attempt(reference, context, shape=shape, generator=generator)
         figures: dict[str, Tensor] = {}
-        if trial.laws is not None:
-            q, p = trial.draw.conditionals[:, skip_samples:], trial.laws[:, skip_samples:]
+        if trial.pairs is not None:
+            q, p = (law[:, skip_samples:] for law in trial.pairs)
             figures["kl_nats"] = KL(num_points=num_points)(q, p, generator=generator).mean()
             figures["tv"] = TotalVariation(num_points=num_points)(q, p, generator=generator).mean()
+        else:
+            x = trial.draw.x
+            log_ratio = trial.draw.log_prob - trial.teacher.density.log_prob(x, context)
+            figures["kl_nats"] = log_ratio.mean() / x.shape[1]
         loudness = _loudness(trial)
         if loudness is not None:
             figures["std_over_data"] = loudness

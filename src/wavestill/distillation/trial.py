@@ -2,13 +2,16 @@
 
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from wavestill.density import Context, Density, Draw
+from wavestill.density import Context, Density, Draw, JointDraw
 from wavestill.distributions import Distribution
+
+Estimator = Literal["conditionals", "log_prob"]
+"""What a divergence is computed by: the laws of every step, or the joint densities."""
 
 
 class FrozenTeacher(nn.Module):
@@ -41,21 +44,33 @@ class Trial:
     """The student's draw, the recording of the same context, and the teacher's view of the draw.
 
     Arguments:
-        draw: The student's sample and its own laws.
-        laws: The teacher's laws `p(x_t | x_<t)` along the student's sample; None where it gives
-            only `log_prob`.
+        draw: The student's sample with its own laws, or with its joint density alone.
+        laws: The teacher's laws `p(x_t | x_<t)` along the student's sample; None where either side
+            knows only its joint density.
         teacher: The frozen teacher.
         context: The common context.
         reference: The recording, `(B, T)`; None where there is none.
         generator: Source of the terms' own randomness.
     """
 
-    draw: Draw
+    draw: Draw | JointDraw
     laws: Distribution | None
     teacher: FrozenTeacher
     context: Context
     reference: Tensor | None
     generator: torch.Generator | None = None
+
+    @property
+    def pairs(self) -> tuple[Distribution, Distribution] | None:
+        """Both laws of every step, the student's and the teacher's; None where not known."""
+        if self.laws is None or not isinstance(self.draw, Draw):
+            return None
+        return self.draw.conditionals, self.laws
+
+    @property
+    def estimator(self) -> Estimator:
+        """What a divergence of this trial is computed by."""
+        return "log_prob" if self.pairs is None else "conditionals"
 
     def require_reference(self, term: str) -> Tensor:
         """The recording.

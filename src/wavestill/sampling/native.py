@@ -165,8 +165,16 @@ class NativeSampler:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of weights that a step reads."""
+        """Bytes of all weights of a step."""
         return self._packed.weight_bytes
+
+    def step_bytes(self, num: int = 1) -> float:
+        """Bytes of weights that a step of `num` sequences on one thread reads, on average.
+
+        Fewer than all: taps that reach back eight steps or more are multiplied for a block of
+        steps at once, whose length shrinks as sequences grow in number, from 8 to 1.
+        """
+        return self._packed.step_bytes(num)
 
     @torch.no_grad()
     def extend(

@@ -118,7 +118,8 @@ def native_sampler(
         grows: Whether its time against length is measured too.
     """
     model = subject.require_teacher()
-    num_bytes = NativeSampler(model, weights=precision).weight_bytes
+    streams_per_thread = -(-num_streams // num_threads)
+    num_bytes = round(NativeSampler(model, weights=precision).step_bytes(streams_per_thread))
 
     def draw(num_samples: int) -> Work:
         noise = subject.noise(model, num_samples, num_streams)
