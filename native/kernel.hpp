@@ -99,6 +99,7 @@ struct StudentJob {
     double* noise = nullptr;
     double* loc = nullptr;
     double* log_scale = nullptr;
+    double noise_max = 0.0;  // the noise is held within this; 0 for no limit
 };
 
 // A group of streams that advance together, one step at a time; weights are read once for all.

@@ -117,7 +117,7 @@ public:
         : streams_(model.packed, model.condition_channels, model.num_sources, streams, threads) {}
 
     nb::tuple invert(const Array<const double, 2>& values, const GivenCondition& condition,
-                     nb::handle progress) {
+                     nb::handle progress, double noise_max) {
         const std::size_t steps = values.shape(1);
         streams_.check_shape(values.shape(0), steps, "the waveform");
         Array<double, 2> out[3];
@@ -128,6 +128,7 @@ public:
             job.noise = out[0].data() + first * steps;
             job.loc = out[1].data() + first * steps;
             job.log_scale = out[2].data() + first * steps;
+            job.noise_max = noise_max;
             return job;
         });
         return nb::make_tuple(out[0], out[1], out[2]);
@@ -211,7 +212,8 @@ NB_MODULE(_native, m) {
         .def_prop_ro("position", &Sampler::position);
     nb::class_<Inverter>(m, "Inverter")
         .def(nb::init<const StudentModel&, int, int>(), "student"_a, "streams"_a, "threads"_a = 1)
-        .def("invert", &Inverter::invert, "values"_a, "condition"_a, "progress"_a = nb::none())
+        .def("invert", &Inverter::invert, "values"_a, "condition"_a, "progress"_a = nb::none(),
+             "noise_max"_a = 0.0)
         .def_prop_ro("position", &Inverter::position);
 }
 

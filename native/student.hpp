@@ -5,6 +5,8 @@
 // where the shapes (mu_k, s_k) of a step depend on earlier steps alone.
 #pragma once
 
+#include <cmath>
+
 #include "functions.hpp"
 #include "kernel.hpp"
 #include "stack_run.hpp"
@@ -110,6 +112,8 @@ private:
                 value = (value - shapes_[k].row(s)[0]) * exponential(-log_scale(k, s));
                 previous_.row(k)[s] = static_cast<float>(value);
             }
+            if (job.noise_max > 0.0 && !(std::fabs(value) <= job.noise_max))
+                value = hold(s, value > 0.0 ? job.noise_max : -job.noise_max);
             double loc = shapes_[0].row(s)[0], total = log_scale(0, s);
             for (int k = 1; k < flows; ++k) {
                 loc = loc * exponential(log_scale(k, s)) + shapes_[k].row(s)[0];
@@ -119,6 +123,16 @@ private:
             job.loc[at] = loc;
             job.log_scale[at] = total;
         }
+    }
+
+    // The flows' inputs as this noise makes them, in place of those that the sound asks for.
+    double hold(int s, double noise) {
+        double value = noise;
+        for (int k = 0; k < model_.num_flows; ++k) {
+            previous_.row(k)[s] = static_cast<float>(value);
+            value = shapes_[k].row(s)[0] + exponential(log_scale(k, s)) * value;
+        }
+        return noise;
     }
 
     double log_scale(int k, int s) const {

@@ -93,6 +93,13 @@ class Inverter:
     @property
     def position(self) -> int: ...
     def invert(
-        self, values: npt.NDArray[np.float64], condition: Condition, progress: Progress = None
+        self,
+        values: npt.NDArray[np.float64],
+        condition: Condition,
+        progress: Progress = None,
+        noise_max: float = 0.0,
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Noise, total location and total log-scale, each `(B, n)`."""
+        """Noise (held within its limit, unless that is 0), total location and total log-scale.
+
+        Each `(B, n)`.
+        """

@@ -6,56 +6,22 @@ import pytest
 import torch
 from torch import nn
 
+from tests.distillation.cases import T, WhiteNoise, trial_of
 from tests.models.table import HOP, STUDENTS, TEACHERS
-from wavestill.density import Draw
 from wavestill.distillation import (
     FixedWeights,
-    FrozenTeacher,
-    LoudnessBalance,
     MultiResolutionMagnitude,
     Objective,
     ObjectiveConfig,
     SpectralPower,
     StepDivergence,
-    Trial,
 )
 from wavestill.distillation.spectral import power_spectrum
 from wavestill.distributions import Normal
 from wavestill.divergences import KL, TotalVariation
 from wavestill.models import WaveNet, WaveNetConfig
 
-T = 40 * HOP
 RATE = 4000
-
-
-class WhiteNoise(nn.Module):
-    """A Gaussian teacher or student of independent steps: every figure is known."""
-
-    base = "normal"
-
-    def __init__(self, loc: float, scale: float) -> None:
-        super().__init__()
-        self.loc = nn.Parameter(torch.tensor(loc))
-        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
-
-    def _law(self, like):
-        return Normal(self.loc.expand_as(like), self.log_scale.expand_as(like))
-
-    def conditionals(self, x, context=None):
-        del context
-        return self._law(x)
-
-    def log_prob(self, x, context=None):
-        return self.conditionals(x, context).log_prob(x).sum(-1)
-
-    def sample(self, num, context=None):
-        del context
-        return self._law(torch.zeros(num, T)).sample()
-
-    def rsample(self, noise, context=None):
-        del context
-        law = self._law(noise)
-        return Draw(law.from_noise(noise), noise, law)
 
 
 def recordings(batch=2):
@@ -200,18 +166,15 @@ def test_measure_reports_level_and_divergence():
 def test_spectral_terms_vanish_at_equality_and_see_level_not_polarity(term):
     x = recordings()
 
-    def trial(y):
-        return Trial(Draw(y, y, Normal(y, y)), None, FrozenTeacher(WhiteNoise(0.0, 1.0)), None, x)
-
     def value(y):
-        return float(term(trial(y)))
+        return float(term(trial_of(y, x)))
 
     assert value(x) == pytest.approx(0, abs=1e-6)
     assert value(-x) == pytest.approx(0, abs=1e-6)
     assert value(0.1 * x) > 0.8
     assert value(0.1 * x) > value(0.5 * x) > value(0.9 * x)
     silent = torch.zeros_like(x, requires_grad=True)
-    (gradient,) = torch.autograd.grad(term(trial(silent)), silent)
+    (gradient,) = torch.autograd.grad(term(trial_of(silent, x)), silent)
     assert torch.isfinite(gradient).all()
 
 
@@ -228,9 +191,7 @@ def test_power_is_least_at_the_datas_level_where_magnitude_is_least_below_it():
         levels = torch.linspace(0.5, 1.5, 41)
         values = []
         for level in levels:
-            law = Normal(y, y)
-            teacher = FrozenTeacher(WhiteNoise(0.0, 1.0))
-            values.append(float(term(Trial(Draw(level * x, x, law), None, teacher, None, y))))
+            values.append(float(term(trial_of(level * x, y))))
         return float(levels[torch.tensor(values).argmin()])
 
     assert best_level(SpectralPower(RATE)) == pytest.approx(1.0, abs=0.03)
@@ -261,31 +222,10 @@ def test_clips_shorter_than_what_is_left_out_are_refused():
         objective(None, shape=(1, 50))
 
 
-def test_balance_pushes_while_the_student_is_quiet_and_yields_when_it_is_loud():
-    balance = LoudnessBalance({"kl": 1.0, "magnitude": 3.0, "power": 2.0}, rate=0.1)
-    assert balance(None) == {"kl": 1.0, "magnitude": 3.0, "power": 2.0}
-    quiet = [float(balance(torch.tensor(0.8))["power"]) for _ in range(5)]
-    assert quiet == sorted(quiet)
-    assert quiet[-1] == pytest.approx(2 * math.exp(-5 * 0.1 * math.log(0.8)))
-    loud = [float(balance(torch.tensor(2.0))["power"]) for _ in range(5)]
-    assert loud == sorted(loud, reverse=True)
-    last = balance(torch.tensor(0.5))
-    assert (last["kl"], last["magnitude"]) == (1.0, 3.0)
-
-
-def test_balance_does_not_run_away_from_silence():
-    balance = LoudnessBalance({"kl": 1.0, "power": 1.0}, rate=0.1)
-    assert float(balance(torch.tensor(0.0))["power"]) < 1.05
-    for _ in range(300):
-        last = balance(torch.tensor(0.0))
-    assert float(last["power"]) == pytest.approx(20.0, rel=1e-5)
-    assert "push" in balance.state_dict()  # a resumed run goes on where it was
-
-
 @pytest.mark.parametrize(
     ("weights", "rate", "message"),
     [
-        ({"loudness": 1.0}, RATE, "no term is called 'loudness'; choose among magnitude, power"),
+        ({"loudness": 1.0}, RATE, "no term is called 'loudness'; choose among drafting, features"),
         ({"power": -1.0}, RATE, "weight of 'power' is -1.0"),
         ({"power": 1.0}, None, "'power' needs the sampling rate"),
     ],

@@ -1,23 +1,48 @@
 """Density distillation: an objective of named, weighted terms of a student before its teacher."""
 
-from wavestill.distillation.balance import Balance, FixedWeights, LoudnessBalance
+from wavestill.distillation.balance import (
+    Balance,
+    Balanced,
+    FixedWeights,
+    GradientBalance,
+    LoudnessBalance,
+    ScheduledWeights,
+    TargetBalance,
+    UncertaintyBalance,
+)
 from wavestill.distillation.divergence import StepDivergence
+from wavestill.distillation.features import FeatureMatching
+from wavestill.distillation.latent import LatentReconstruction
+from wavestill.distillation.moving import MovingTeacher
 from wavestill.distillation.objective import Losses, Objective
+from wavestill.distillation.pool import LogLinearPool
 from wavestill.distillation.recipe import ObjectiveConfig
 from wavestill.distillation.spectral import MultiResolutionMagnitude, SpectralPower
-from wavestill.distillation.trial import FrozenTeacher, Term, Trial
+from wavestill.distillation.teacher_forced import TeacherForced
+from wavestill.distillation.trial import Estimator, FrozenTeacher, Term, Trial
 
 __all__ = [
     "Balance",
+    "Balanced",
+    "Estimator",
+    "FeatureMatching",
     "FixedWeights",
     "FrozenTeacher",
+    "GradientBalance",
+    "LatentReconstruction",
+    "LogLinearPool",
     "Losses",
     "LoudnessBalance",
+    "MovingTeacher",
     "MultiResolutionMagnitude",
     "Objective",
     "ObjectiveConfig",
+    "ScheduledWeights",
     "SpectralPower",
     "StepDivergence",
+    "TargetBalance",
+    "TeacherForced",
     "Term",
     "Trial",
+    "UncertaintyBalance",
 ]

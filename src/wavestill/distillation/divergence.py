@@ -60,7 +60,11 @@ class StepDivergence:
             log_ratio = trial.draw.log_prob - trial.teacher.density.log_prob(x, trial.context)
             return log_ratio.mean() / x.shape[1]
         q, p = (law[:, self.skip_samples :] for law in trial.pairs)
-        per_step = self.divergence(q, p, generator=trial.generator)
-        if self.cap_nats is not None:
-            per_step = per_step / (per_step.detach() / self.cap_nats).clamp_min(1.0)
-        return per_step.mean()
+        return capped_mean(self.divergence(q, p, generator=trial.generator), self.cap_nats)
+
+
+def capped_mean(per_step: Tensor, cap_nats: float | None) -> Tensor:
+    """The mean, no step counting for more than the cap; beyond it gradients are shortened."""
+    if cap_nats is not None:
+        per_step = per_step / (per_step.detach() / cap_nats).clamp_min(1.0)
+    return per_step.mean()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from wavestill.density import Context, Density, Draw, Reparametrised
 from wavestill.distillation.balance import Balance, FixedWeights
+from wavestill.distillation.moving import MovingTeacher
 from wavestill.distillation.trial import Estimator, FrozenTeacher, Term, Trial
 from wavestill.distributions import standard_noise
 from wavestill.divergences import KL, TotalVariation
@@ -21,7 +22,8 @@ class Losses:
     """What a step of distillation yields.
 
     Arguments:
-        total: The weighted sum, a scalar; its gradient reaches the student alone.
+        total: The weighted sum, a scalar; its gradient reaches the student and what
+            `Objective.learned` names.
         values: Each term under its name, and its weight under `weight/<name>`; without gradients.
         estimator: What the divergence was computed by: 'conditionals' (an integral per step) or
             'log_prob' (the plain estimator of the joint densities).
@@ -41,6 +43,7 @@ class Objective(nn.Module):
         terms: The terms by name, the divergence first.
         weights: The weight of each term, for `FixedWeights`; all 1 where neither is given.
         balance: A weighting policy in place of fixed weights.
+        moving: The teacher that goes on learning, where it does: the frozen copy follows it.
 
     Raises:
         ValueError: If the weights' names are not the terms'.
@@ -53,6 +56,7 @@ class Objective(nn.Module):
         terms: Mapping[str, Term],
         weights: Mapping[str, float] | None = None,
         balance: Balance | None = None,
+        moving: MovingTeacher | None = None,
     ) -> None:
         super().__init__()
         self.teacher = FrozenTeacher(teacher)
@@ -65,6 +69,12 @@ class Objective(nn.Module):
                 "give one to each"
             )
         self.balance = FixedWeights(fixed) if balance is None else balance
+        self.moving = moving
+
+    def learned(self) -> list[nn.Parameter]:
+        """What is trained beside the student: a moving teacher, a balance that learns."""
+        parts = (part for part in (self.balance, self.moving) if isinstance(part, nn.Module))
+        return [parameter for part in parts for parameter in part.parameters()]
 
     def forward(
         self,
@@ -83,15 +93,18 @@ class Objective(nn.Module):
             shape: `(B, T)` of the student's sample where there is no reference.
             generator: Source of the noise and of the terms' quadrature points.
         """
+        learning = None
+        if self.moving is not None:
+            self.teacher.follow(self.moving.live, self.moving.rate)
+            learning = self.moving.loss(reference, context)
         trial = self.attempt(reference, context, shape=shape, generator=generator)
         terms = {name: term(trial) for name, term in self.terms.items()}
-        weights = {
-            name: torch.as_tensor(weight, dtype=terms[name].dtype, device=terms[name].device)
-            for name, weight in self.balance(_loudness(trial)).items()
-        }
-        total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        total, weights = self.balance(terms, trial)
         values = {name: term.detach() for name, term in terms.items()}
         values |= {f"weight/{name}": weight for name, weight in weights.items()}
+        if learning is not None:
+            total = total + learning
+            values["teacher_nats"] = learning.detach()
         return Losses(total, values, trial.estimator)
 
     def attempt(
@@ -125,7 +138,7 @@ class Objective(nn.Module):
         laws = None
         if isinstance(draw, Draw) and self.teacher.gives_conditionals:
             laws = density.conditionals(draw.x, context)  # type: ignore[attr-defined]
-        return Trial(draw, laws, self.teacher, context, reference, generator)
+        return Trial(draw, laws, self.teacher, self.student, context, reference, generator)
 
     @torch.no_grad()
     def measure(
@@ -155,15 +168,6 @@ class Objective(nn.Module):
             x = trial.draw.x
             log_ratio = trial.draw.log_prob - trial.teacher.density.log_prob(x, context)
             figures["kl_nats"] = log_ratio.mean() / x.shape[1]
-        loudness = _loudness(trial)
-        if loudness is not None:
-            figures["std_over_data"] = loudness
+        if trial.loudness is not None:
+            figures["std_over_data"] = trial.loudness
         return figures
-
-
-def _loudness(trial: Trial) -> Tensor | None:
-    """Root-mean-square of the draw over the recording's."""
-    if trial.reference is None:
-        return None
-    power = trial.reference.square().mean().clamp_min(1e-20)  # silence
-    return (trial.draw.x.detach().square().mean() / power).sqrt()

@@ -1,15 +1,56 @@
 """The objective as a recipe states it."""
 
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import Literal
 
-from wavestill.density import Density, InverseAutoregressive
-from wavestill.distillation.balance import Balance, FixedWeights, LoudnessBalance
+from wavestill.density import Density, Reparametrised
+from wavestill.distillation.balance import (
+    Balance,
+    FixedWeights,
+    GradientBalance,
+    LoudnessBalance,
+    ScheduledWeights,
+    TargetBalance,
+    UncertaintyBalance,
+)
 from wavestill.distillation.divergence import StepDivergence
+from wavestill.distillation.features import FeatureMatching
+from wavestill.distillation.latent import LatentReconstruction
+from wavestill.distillation.moving import MovingTeacher
 from wavestill.distillation.objective import Objective
 from wavestill.distillation.spectral import MultiResolutionMagnitude, SpectralPower
+from wavestill.distillation.teacher_forced import TeacherForced
 from wavestill.distillation.trial import Term
-from wavestill.divergences import KL
+from wavestill.divergences import (
+    KL,
+    Divergence,
+    ForwardKL,
+    JensenShannon,
+    Renyi,
+    SquaredWasserstein,
+    TotalVariation,
+)
 from wavestill.models.calibration import waveform_log_scale
+
+DivergenceName = Literal[
+    "kl", "forward_kl", "jensen_shannon", "renyi", "total_variation", "wasserstein"
+]
+BalanceName = Literal["fixed", "loudness", "scheduled", "target", "gradients", "uncertainty"]
+
+SPECTRAL: dict[str, Callable[[int], Term]] = {
+    "magnitude": MultiResolutionMagnitude,
+    "power": SpectralPower,
+}
+TERMS = (
+    "drafting",
+    "features",
+    "forward",
+    "latent",
+    "reconstruction",
+    *SPECTRAL,
+)
 
 
 @dataclass(frozen=True)
@@ -17,58 +58,122 @@ class ObjectiveConfig:
     """What the student is trained on.
 
     Arguments:
+        divergence: The divergence of each step: `kl`, `forward_kl`, `jensen_shannon`, `renyi`,
+            `total_variation` or `wasserstein` (squared).
+        share: The student's weight in `jensen_shannon` or the order of `renyi`, in (0, 1).
+        path_wise: Gradients of `kl` without the score (see `divergences.KL`).
         num_points: Stratified points per step of the divergence.
         log_scale_min: Floor of both laws' log-scales in the divergence, in nats of the
             unit-variance signal; None for none. It keeps the gradient bounded where a law is all
             but certain; what is reported has no floor.
         skip_samples: Steps at the start of a clip left out of the divergence.
         cap_nats: Limit of one step's divergence; None for none.
-        weights: Further terms (`magnitude`, `power`) and their weights; the divergence's is 1.
+        weights: Further terms and their weights; the divergence's is 1. Of sound: `magnitude`,
+            `power`; of the teacher's hidden layers: `features`; of noise through both models:
+            `latent`, `reconstruction`; under the teacher's own prefixes: `forward` (forward KL)
+            and `drafting` (total variation).
+        balance: How they are weighted: `fixed`; `loudness`: `power` follows the student's level;
+            `scheduled`: by `schedules`; `target`: the divergence is held at `target_nats`;
+            `gradients`: weights are shares of the gradient; `uncertainty`: learnt.
         loudness_rate: How fast the weight of `power` follows the student's level, per step
             (`LoudnessBalance`); 0 keeps it as it is.
+        schedules: Factors on terms' weights: lists of `[step, factor]`, on a line between.
+        target_nats: The value that `target` holds the divergence at.
+        teacher_averaging: Let the teacher go on learning from the recordings while the student
+            follows its moving average, of this decay in [0, 1); None for a teacher at rest.
     """
 
+    divergence: DivergenceName = "kl"
+    share: float = 0.5
+    path_wise: bool = False
     num_points: int = 8
     log_scale_min: float | None = -9.0
     skip_samples: int = 0
     cap_nats: float | None = 20.0
     weights: dict[str, float] = field(default_factory=dict)
+    balance: BalanceName = "loudness"
     loudness_rate: float = 0.005
+    schedules: dict[str, tuple[tuple[int, float], ...]] = field(default_factory=dict)
+    target_nats: float | None = None
+    teacher_averaging: float | None = None
 
     def build(
-        self, teacher: Density, student: InverseAutoregressive, sample_rate: int | None = None
+        self, teacher: Density, student: Reparametrised, sample_rate: int | None = None
     ) -> Objective:
         """The objective of this recipe.
 
         Raises:
-            ValueError: If a term is not known, or a spectral one lacks a sampling rate.
+            ValueError: If a term is not known, a spectral one lacks a sampling rate, or a setting
+                is missing or out of range.
         """
         floor = self.log_scale_min
         if floor is not None:
             floor = waveform_log_scale(teacher, floor)
-        divergence = KL(num_points=self.num_points, log_scale_min=floor)
         terms: dict[str, Term] = {
-            "kl": StepDivergence(
-                divergence, skip_samples=self.skip_samples, cap_nats=self.cap_nats
+            self.divergence: StepDivergence(
+                self._divergence(floor), skip_samples=self.skip_samples, cap_nats=self.cap_nats
             )
         }
-        spectral = {"magnitude": MultiResolutionMagnitude, "power": SpectralPower}
-        for name in self.weights:
-            if self.weights[name] < 0:
-                raise ValueError(f"the weight of '{name}' is {self.weights[name]}; give one >= 0")
-            if name not in spectral:
-                raise ValueError(
-                    f"no term is called '{name}'; choose among {', '.join(sorted(spectral))}"
-                )
+        for name, weight in self.weights.items():
+            if weight < 0:
+                raise ValueError(f"the weight of '{name}' is {weight}; give one >= 0")
+            terms[name] = self._term(name, floor, sample_rate)
+        moving = None
+        if self.teacher_averaging is not None:
+            moving = MovingTeacher(deepcopy(teacher), averaging=self.teacher_averaging)
+        return Objective(teacher, student, terms, balance=self._balance(), moving=moving)
+
+    def _divergence(self, log_scale_min: float | None) -> Divergence:
+        if self.path_wise and self.divergence != "kl":
+            raise ValueError(
+                f"'path_wise' is of 'kl' but the divergence is '{self.divergence}'; leave it out"
+            )
+        options = {"num_points": self.num_points, "log_scale_min": log_scale_min}
+        kinds: dict[DivergenceName, Callable[[], Divergence]] = {
+            "kl": lambda: KL(path_wise=self.path_wise, **options),  # type: ignore[arg-type]
+            "forward_kl": lambda: ForwardKL(**options),  # type: ignore[arg-type]
+            "jensen_shannon": lambda: JensenShannon(self.share, **options),  # type: ignore[arg-type]
+            "renyi": lambda: Renyi(self.share, **options),  # type: ignore[arg-type]
+            "total_variation": lambda: TotalVariation(**options),  # type: ignore[arg-type]
+            "wasserstein": lambda: SquaredWasserstein(**options),  # type: ignore[arg-type]
+        }
+        return kinds[self.divergence]()
+
+    def _term(self, name: str, log_scale_min: float | None, sample_rate: int | None) -> Term:
+        if name in SPECTRAL:
             if sample_rate is None:
                 raise ValueError(
                     f"the term '{name}' needs the sampling rate; give 'sample_rate' in Hz"
                 )
-            terms[name] = spectral[name](sample_rate)
-        weights = {"kl": 1.0} | self.weights
-        balance: Balance = (
-            LoudnessBalance(weights, rate=self.loudness_rate)
-            if self.loudness_rate
-            else FixedWeights(weights)
-        )
-        return Objective(teacher, student, terms, balance=balance)
+            return SPECTRAL[name](sample_rate)
+        if name == "features":
+            return FeatureMatching()
+        if name in ("latent", "reconstruction"):
+            return LatentReconstruction("latent" if name == "latent" else "sample")
+        if name in ("forward", "drafting"):
+            kind = ForwardKL if name == "forward" else TotalVariation
+            divergence = kind(self.num_points, log_scale_min=log_scale_min)
+            return TeacherForced(
+                divergence, skip_samples=self.skip_samples, cap_nats=self.cap_nats
+            )
+        raise ValueError(f"no term is called '{name}'; choose among {', '.join(sorted(TERMS))}")
+
+    def _balance(self) -> Balance:
+        weights = {self.divergence: 1.0} | self.weights
+        if self.schedules and self.balance != "scheduled":
+            raise ValueError(
+                f"there are schedules but the balance is '{self.balance}'; set it to 'scheduled'"
+            )
+        if self.balance == "scheduled":
+            return ScheduledWeights(weights, self.schedules)
+        if self.balance == "target":
+            if self.target_nats is None:
+                raise ValueError("the balance 'target' needs a value to hold; give 'target_nats'")
+            return TargetBalance(weights, self.target_nats, self.divergence)
+        if self.balance == "gradients":
+            return GradientBalance(weights)
+        if self.balance == "uncertainty":
+            return UncertaintyBalance(weights)
+        if self.balance == "loudness" and self.loudness_rate:
+            return LoudnessBalance(weights, rate=self.loudness_rate)
+        return FixedWeights(weights)

@@ -1,17 +1,20 @@
 """One trial of a student before its teacher: what every term of the objective looks at."""
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from wavestill.density import Context, Density, Draw, JointDraw
+from wavestill.density import Context, Density, Draw, JointDraw, Reparametrised
 from wavestill.distributions import Distribution
 
 Estimator = Literal["conditionals", "log_prob"]
 """What a divergence is computed by: the laws of every step, or the joint densities."""
+
+Pair = tuple[Distribution, Distribution]
+"""Laws of the same steps: the student's, then the teacher's."""
 
 
 class FrozenTeacher(nn.Module):
@@ -33,6 +36,23 @@ class FrozenTeacher(nn.Module):
         del mode
         return super().train(mode=False)
 
+    @torch.no_grad()
+    def follow(self, live: Density, rate: float) -> None:
+        r"""Move towards a teacher that learns; its buffers are taken over.
+
+        .. math:: \theta \leftarrow \theta + r (\theta_\mathrm{live} - \theta)
+        """
+        if not isinstance(self.density, nn.Module) or not isinstance(live, nn.Module):
+            raise ValueError(
+                f"a {type(live).__name__} has no parameters to follow; give a teacher that is a "
+                "module"
+            )
+        own, other = self.density, live
+        for mine, theirs in zip(own.parameters(), other.parameters(), strict=True):
+            mine.lerp_(theirs, rate)
+        for held, current in zip(own.buffers(), other.buffers(), strict=True):
+            held.copy_(current)
+
     @property
     def gives_conditionals(self) -> bool:
         """Whether the teacher tells the law of every step."""
@@ -48,24 +68,36 @@ class Trial:
         laws: The teacher's laws `p(x_t | x_<t)` along the student's sample; None where either side
             knows only its joint density.
         teacher: The frozen teacher.
+        student: The density that learns.
         context: The common context.
         reference: The recording, `(B, T)`; None where there is none.
         generator: Source of the terms' own randomness.
+        shared: What one term has computed and others may use.
     """
 
     draw: Draw | JointDraw
     laws: Distribution | None
     teacher: FrozenTeacher
+    student: Reparametrised
     context: Context
     reference: Tensor | None
     generator: torch.Generator | None = None
+    shared: dict[str, Pair] = field(default_factory=dict)
 
     @property
-    def pairs(self) -> tuple[Distribution, Distribution] | None:
+    def pairs(self) -> Pair | None:
         """Both laws of every step, the student's and the teacher's; None where not known."""
         if self.laws is None or not isinstance(self.draw, Draw):
             return None
         return self.draw.conditionals, self.laws
+
+    @property
+    def loudness(self) -> Tensor | None:
+        """Root-mean-square of the draw over the recording's; None without a recording."""
+        if self.reference is None:
+            return None
+        power = self.reference.square().mean().clamp_min(1e-20)  # silence
+        return (self.draw.x.detach().square().mean() / power).sqrt()
 
     @property
     def estimator(self) -> Estimator:

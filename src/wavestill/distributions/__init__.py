@@ -5,6 +5,7 @@ from wavestill.distributions.base import (
     Continuous,
     Distribution,
     noise_quadrature,
+    same_quantile,
     standard_noise,
 )
 from wavestill.distributions.counter import counter_noise
@@ -14,6 +15,7 @@ from wavestill.distributions.logistic import Logistic
 from wavestill.distributions.mixture import Mixture
 from wavestill.distributions.mulaw import MuLaw, mu_law_decode, mu_law_encode
 from wavestill.distributions.normal import Normal
+from wavestill.distributions.pooling import pooled
 from wavestill.distributions.stable import log1mexp
 
 __all__ = [
@@ -32,5 +34,7 @@ __all__ = [
     "mu_law_decode",
     "mu_law_encode",
     "noise_quadrature",
+    "pooled",
+    "same_quantile",
     "standard_noise",
 ]

@@ -62,6 +62,15 @@ def log_cdf_to_noise(base: Base, log_cdf: Tensor, log_survival: Tensor) -> Tenso
     return torch.where(log_cdf < log_survival, z, -z)
 
 
+def same_quantile(z: Tensor, base: Base, other: Base) -> Tensor:
+    """Return the noise of the other base law at the same quantiles."""
+    if base == other:
+        return z
+    log_odds = noise_to_log_odds(base, z)
+    logsigmoid = torch.nn.functional.logsigmoid
+    return log_cdf_to_noise(other, logsigmoid(log_odds), logsigmoid(-log_odds))
+
+
 def noise_quadrature(
     base: Base,
     num_points: int = 241,

@@ -2,10 +2,8 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
-from wavestill.distributions import Distribution, Normal, Smoothed
-from wavestill.distributions.base import log_cdf_to_noise, noise_to_log_odds
+from wavestill.distributions import Distribution, Normal, Smoothed, same_quantile
 from wavestill.divergences.base import Divergence, common_shape
 from wavestill.divergences.quadrature import stratified_noise
 
@@ -53,11 +51,4 @@ class SquaredWasserstein(Divergence):
             device=q.device,
             dtype=q.dtype,
         )
-        z_p = z if p.base == q.base else _in_base(q, p, z)
-        return ((q.from_noise(z) - p.from_noise(z_p)) ** 2).mean(0)
-
-
-def _in_base(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
-    """Return the noise of p at the same quantiles as noise z of q."""
-    log_odds = noise_to_log_odds(q.base, z)
-    return log_cdf_to_noise(p.base, logsigmoid(log_odds), logsigmoid(-log_odds))
+        return ((q.from_noise(z) - p.from_noise(same_quantile(z, q.base, p.base))) ** 2).mean(0)

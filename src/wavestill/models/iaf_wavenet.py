@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wavestill.density import Conditioning, Context, Draw
-from wavestill.distributions import Base, Logistic, Normal
+from wavestill.distributions import Base, LocationScale, Logistic, Normal
 from wavestill.models.affine_iaf import AffineIAF, FlowState, IAFWaveNetConfig
 from wavestill.models.calibration import fit_linear_predictor, unit_gain
 from wavestill.models.sequences import rewound, sequence_length, sequence_noise
@@ -173,7 +173,13 @@ class IAFWaveNet(Conditioned):
         return draw, state
 
     @torch.no_grad()
-    def invert(self, x: Float[Tensor, "B T"], context: Context = None) -> Draw:
+    def invert(
+        self,
+        x: Float[Tensor, "B T"],
+        context: Context = None,
+        *,
+        noise_max: float | None = None,
+    ) -> Draw:
         r"""The noise that maps to given audio, step by step.
 
         .. math:: z^{(k-1)}_t = (z^{(k)}_t - \mu_{k,t}) / s_{k,t}, \quad k = K \ldots 1, \quad
@@ -181,6 +187,13 @@ class IAFWaveNet(Conditioned):
 
         All shapes of step `t` depend on earlier steps only, so each step costs one step of every
         flow, `T` in all. Carries no gradient.
+
+        Arguments:
+            x: Waveforms `(B, T)`.
+            context: As for `rsample`.
+            noise_max: Hold the noise within this as it is made, so that an inverse that loses its
+                way comes back; the noise then maps to nearby audio rather than to `x`. None for
+                no limit.
         """
         encoded = self.encode(context)
         if encoded is not None:
@@ -200,10 +213,27 @@ class IAFWaveNet(Conditioned):
                 loc, log_scale = shapes[k]
                 value = (value - loc) * (-log_scale).exp()
                 previous[k] = value
+            if noise_max is not None and bool((value.abs() > noise_max).any()):
+                value = value.clamp(-noise_max, noise_max)
+                after = value
+                for k, (loc, log_scale) in enumerate(shapes):
+                    previous[k] = after
+                    after = loc + log_scale.exp() * after
             noise[:, t : t + 1] = value
             total_loc, total_log_scale = _compose(shapes)
             locs[:, t : t + 1], log_scales[:, t : t + 1] = total_loc, total_log_scale
         return self.inverted(x, noise, locs, log_scales, predicted)
+
+    def laws_along(
+        self, x: Float[Tensor, "B T"], noise: Float[Tensor, "B T"], context: Context = None
+    ) -> LocationScale:
+        """The laws `q(x_t | x_<t)` along given audio, from the noise that `invert` found.
+
+        Differentiable in the weights at that noise. Where the noise was held off what the audio
+        asks for, the linear prediction is still that of the audio.
+        """
+        loc, log_scale = self._flowed(noise, self.encode(context), None)
+        return self._law(loc, log_scale, self.flows_output(x)[1])
 
     def flows_output(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """What the last flow made of its input, and the linear prediction of the inner signal.
@@ -277,17 +307,23 @@ class IAFWaveNet(Conditioned):
         states: list[FlowState] | None,
         filtered: History | None,
     ) -> Draw:
-        value, shapes = noise, []
-        for k, flow in enumerate(self._flows()):
-            value, loc, log_scale = flow(value, encoded, None if states is None else states[k])
-            shapes.append((loc, log_scale))
-        loc, log_scale = _compose(shapes)
+        loc, log_scale = self._flowed(noise, encoded, states)
         predicted: Tensor | None = None
         if self.synthesis is not None:
             residual = self._residual_std * (loc + log_scale.exp() * noise)
             predicted = self.synthesis(residual, filtered) - residual
         law = self._law(loc, log_scale, predicted)
         return Draw(law.from_noise(noise), noise, law)
+
+    def _flowed(
+        self, noise: Tensor, encoded: Encoded | None, states: list[FlowState] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Total location and log-scale of all flows on the noise."""
+        value, shapes = noise, []
+        for k, flow in enumerate(self._flows()):
+            value, loc, log_scale = flow(value, encoded, None if states is None else states[k])
+            shapes.append((loc, log_scale))
+        return _compose(shapes)
 
     @property
     def _residual_std(self) -> Tensor | float:

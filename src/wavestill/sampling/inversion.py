@@ -25,13 +25,12 @@ from wavestill.density import (
     InverseAutoregressive,
     OwnState,
 )
-from wavestill.distributions import Base, Discretized, Distribution, Normal
+from wavestill.distributions import Base, Discretized, Distribution, Normal, same_quantile
 from wavestill.nn.causal import History
 from wavestill.nn.conditioning import Encoded
 from wavestill.sampling.jacobi import (
     NOISE_MAX,
     TOLERANCE_EPS,
-    same_quantile,
     student_laws,
     teacher_laws,
 )

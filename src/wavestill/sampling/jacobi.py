@@ -11,12 +11,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 from typing_extensions import override
 
 from wavestill.density import Autoregressive, Context, InverseAutoregressive, OwnState
-from wavestill.distributions import Base, Discretized, Distribution, MuLaw
-from wavestill.distributions.base import log_cdf_to_noise, noise_to_log_odds
+from wavestill.distributions import Base, Discretized, Distribution, MuLaw, same_quantile
 from wavestill.sampling.acceptance import Draft, draft_for, in_double
 from wavestill.sampling.cached import check_noise
 from wavestill.sampling.triangular import (
@@ -273,14 +271,6 @@ class _ThroughStudent(TriangularMap):
         new = new.nan_to_num(0.0, NOISE_MAX, -NOISE_MAX).clamp(-NOISE_MAX, NOISE_MAX)
         window.put(self._student_noise, torch.where(values == window.of(self._x), old, new))
         window.put(self._x, values)
-
-
-def same_quantile(z: Tensor, base: Base, other: Base) -> Tensor:
-    """The noise of the other base at the same quantiles."""
-    if base == other:
-        return z
-    log_odds = noise_to_log_odds(base, z)
-    return log_cdf_to_noise(other, logsigmoid(log_odds), logsigmoid(-log_odds))
 
 
 def _check_start(noise: Tensor, start: Tensor | None, student: object) -> None:

@@ -271,6 +271,7 @@ def native_invert(
     *,
     weights: Weights = "float32",
     threads: int = 1,
+    noise_max: float | None = None,
     progress: Progress | None = None,
 ) -> Draw:
     """`student.invert(x, context)` with the native kernel: the noise that maps to given audio.
@@ -285,7 +286,7 @@ def native_invert(
     check_waveform(x)
     if not is_available():
         _warn_once()
-        return student.invert(x, context)
+        return student.invert(x, context, noise_max=noise_max)
     from wavestill.models.arrays import student_arrays  # models import this package
     from wavestill.models.sequences import sequence_length
 
@@ -296,7 +297,7 @@ def native_invert(
     packed = _native.pack_student(student_arrays(student), weights)
     streams = _native.Inverter(packed, x.shape[0], threads)
     condition = _condition(encoded, 0, x.shape[1])
-    parts = streams.invert(_float64(flowed), condition, progress)
+    parts = streams.invert(_float64(flowed), condition, progress, noise_max or 0.0)
     noise, loc, log_scale = (torch.from_numpy(part).to(x) for part in parts)
     return student.inverted(x, noise, loc, log_scale, predicted)
 

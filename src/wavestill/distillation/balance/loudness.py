@@ -1,36 +1,13 @@
-"""How the terms of an objective are weighted against one another."""
+"""Weights that hold the student to the level of the data."""
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-
-@runtime_checkable
-class Balance(Protocol):
-    """Gives each term its weight."""
-
-    def __call__(self, loudness: Tensor | None) -> dict[str, float | Tensor]:
-        """The weights by name; `loudness` is the student's std over the data's, where known."""
-        ...
-
-
-class FixedWeights:
-    """Constant weights.
-
-    Arguments:
-        weights: The weight of each term.
-    """
-
-    def __init__(self, weights: Mapping[str, float]) -> None:
-        self.weights = dict(weights)
-
-    def __call__(self, loudness: Tensor | None) -> dict[str, float | Tensor]:
-        """The constants."""
-        del loudness
-        return dict(self.weights)
+from wavestill.distillation.balance.base import Balanced, weighted_sum
+from wavestill.distillation.trial import Trial
 
 
 class LoudnessBalance(nn.Module):
@@ -75,15 +52,16 @@ class LoudnessBalance(nn.Module):
         self.reach = reach
         self.register_buffer("push", torch.zeros(()))
 
-    @torch.no_grad()
-    def __call__(self, loudness: Tensor | None) -> dict[str, float | Tensor]:
-        """The weights of this step, after the integral has taken the loudness in."""
+    def __call__(self, terms: Mapping[str, Tensor], trial: Trial) -> Balanced:
+        """The sum under the weights of this step, after the integral has taken the level in."""
+        loudness = trial.loudness
         if loudness is not None:
             # The student begins at a twentieth of the level, and one batch may be silent: neither
             # must wind the integral up.
             error = loudness.clamp(0.75, 1.33).log()
             self.push.copy_((self.push - self.rate * error).clamp(-self.reach, self.reach))
-        return {
+        weights = {
             name: weight * self.push.exp() if name in self.follow else weight
             for name, weight in self.weights.items()
         }
+        return weighted_sum(terms, weights)
