@@ -23,10 +23,10 @@ from torch import Tensor
 
 from wavestill import Conditioning, Corpus, load, save
 from wavestill.audio.corpus import Clips
-from wavestill.distributions import LocationScale, counter_noise
+from wavestill.distributions import counter_noise
 from wavestill.divergences import TotalVariation
-from wavestill.models import IAFWaveNet, WaveNet
-from wavestill.sampling import native
+from wavestill.models import WaveNet
+from wavestill.sampling import native, native_invert
 
 NUM_FRAMES = 30  # of a crop
 DRAWN_FRAMES = 400  # of a stretch drawn from the teacher
@@ -66,7 +66,7 @@ def main() -> None:
     variation, step, begin = TotalVariation(8), 0, time.monotonic()
     while (share := (time.monotonic() - begin) / 60 / arguments.minutes) < 1:
         x, context = crops(sounds, frames, hop, rng)
-        noise = bounded_inverse(average, x, context)
+        noise = native_invert(average, x, context, noise_max=NOISE_MAX).noise
         losses = []
         for batch in [part for _ in range(EPOCHS) for part in torch.randperm(POOL).split(BATCH)]:
             rate = 0.5 * (1 + math.cos(math.pi * min(1.0, share))) + 0.02
@@ -75,7 +75,7 @@ def main() -> None:
             )
             here = Conditioning(context.frames[batch])
             with torch.autocast("cpu", torch.bfloat16):
-                draft = laws_along(student, x[batch], noise[batch], here)
+                draft = student.laws_along(x[batch], noise[batch], here)
                 laws = teacher.conditionals(x[batch], here)
             laws = getattr(laws, "continuous", laws)[:, SKIP_SAMPLES:].detach()
             draft = draft[:, SKIP_SAMPLES:]
@@ -131,45 +131,6 @@ def crops(
     ]
     x, own_frames = (torch.stack(parts) for parts in zip(*pieces, strict=True))
     return x, Conditioning(own_frames)
-
-
-@torch.no_grad()
-def bounded_inverse(student: IAFWaveNet, x: Tensor, context: Conditioning) -> Tensor:
-    """`student.invert(x, context).noise`, but held within NOISE_MAX as it is made."""
-    encoded = student.encode(context)
-    flows = list(student.flows)
-    stacks = [flow.stack.histories() for flow in flows]
-    inputs = [torch.zeros_like(x[:, :1]) for _ in flows]
-    output, _ = student.flows_output(x)
-    noise = []
-    for t in range(x.shape[1]):
-        here = encoded.at(t)
-        shapes = [
-            flow.shape(value, here, stack)
-            for flow, value, stack in zip(flows, inputs, stacks, strict=True)
-        ]
-        value = output[:, t : t + 1]
-        for loc, log_scale in reversed(shapes):
-            value = (value - loc) * (-log_scale).exp()
-        value = value.clamp(-NOISE_MAX, NOISE_MAX)
-        noise.append(value)
-        for k, (loc, log_scale) in enumerate(shapes):
-            inputs[k] = value
-            value = loc + log_scale.exp() * value
-    return torch.cat(noise, dim=1)
-
-
-def laws_along(
-    student: IAFWaveNet, x: Tensor, noise: Tensor, context: Conditioning
-) -> LocationScale:
-    """The student's laws after the noise, around the linear prediction of the recording itself."""
-    draw = student.rsample(noise, context)
-    law = draw.conditionals
-    if student.synthesis is None:
-        return law
-    # Noise of the average does not give the recording back: the filter's memory is put right.
-    off = student.synthesis.predicted((x - draw.x) * student.gain) / student.gain
-    return type(law)(law.loc + off, law.log_scale)
 
 
 if __name__ == "__main__":

@@ -204,6 +204,26 @@ def test_log_linear_pools_refuse_bad_weights(weights):
         LogLinearPool([WhiteNoise(-1.0, 1.0), WhiteNoise(2.0, 1.0)], weights)
 
 
+@pytest.mark.parametrize("pool", ["mixture", "log_linear"])
+def test_several_teachers_are_pooled_by_name(pool):
+    torch.manual_seed(0)
+    teachers, student = [small_teacher(seed) for seed in (0, 1)], STUDENTS["normal"].model()
+    objective = ObjectiveConfig(pool=pool, balance="fixed").build(
+        teachers[0], student, others=teachers[1:]
+    )
+    generator = torch.Generator().manual_seed(0)
+    value = objective(None, shape=(2, 50), generator=generator).values["kl"]
+    trial = objective.attempt(None, shape=(2, 50), generator=generator.manual_seed(0))
+    q, laws = trial.draw.conditionals, [t.conditionals(trial.draw.x) for t in teachers]
+    if pool == "log_linear":
+        expected = torch.stack([KL()(q, law) for law in laws]).mean()
+        torch.testing.assert_close(value, expected.detach())
+    else:
+        x = trial.draw.x
+        mixed = (0.5 * laws[0].log_prob(x).exp() + 0.5 * laws[1].log_prob(x).exp()).log()
+        torch.testing.assert_close(trial.laws.log_prob(x), mixed)
+
+
 # Moving teachers
 
 

@@ -9,7 +9,7 @@ import torch
 from wavestill import publish, training
 from wavestill.audio import Corpus
 from wavestill.commands.terminal import Outcome, say
-from wavestill.models import IAFWaveNet
+from wavestill.models import IAFWaveNet, WaveNet
 from wavestill.training.folder import provenance
 from wavestill.training.recipe import Recipe, load_recipe
 
@@ -38,6 +38,7 @@ def distill_student(recipe: Recipe, *, resume: bool = False) -> Outcome:
     voice = publish.load(teacher_path)
     teacher = voice.require_teacher()
     voice.spec.require_same(corpus.spec)
+    others = [_further_teacher(path, voice) for path in recipe.more_teachers]
     config = recipe.student_config(teacher.config, corpus.spec, len(corpus.speakers))
     torch.manual_seed(recipe.seed)
     begins_from = None if recipe.student_begins == "fresh" else teacher.encoder
@@ -45,13 +46,13 @@ def distill_student(recipe: Recipe, *, resume: bool = False) -> Outcome:
     num_parameters = sum(parameter.numel() for parameter in student.parameters())
     say(
         f"student: {num_parameters:,} parameters in {len(config.flows)} flows; teacher from "
-        f"{teacher_path}"
+        f"{teacher_path}" + "".join(f" and {path}" for path in recipe.more_teachers)
     )
     student, history = training.distill(
         teacher,
         student,
         corpus,
-        objective=recipe.objective.build(teacher, student, corpus.spec.sample_rate),
+        objective=recipe.objective.build(teacher, student, corpus.spec.sample_rate, others=others),
         out=recipe.out / "student",
         resume=resume,
         seed=recipe.seed,
@@ -78,3 +79,10 @@ def distill_student(recipe: Recipe, *, resume: bool = False) -> Outcome:
         f"{figures['elapsed_s'] / 60:.1f} min; {voice_path}"
     )
     return Outcome({"student": figures, "voice": str(voice_path)})
+
+
+def _further_teacher(path: Path, voice: publish.Voice) -> WaveNet:
+    """The teacher of another voice of the same features."""
+    other = publish.load(path)
+    voice.spec.require_same(other.spec)
+    return other.require_teacher()

@@ -1,9 +1,11 @@
 """The objective as a recipe states it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
+
+from torch import nn
 
 from wavestill.density import Density, Reparametrised
 from wavestill.distillation.balance import (
@@ -20,6 +22,7 @@ from wavestill.distillation.features import FeatureMatching
 from wavestill.distillation.latent import LatentReconstruction
 from wavestill.distillation.moving import MovingTeacher
 from wavestill.distillation.objective import Objective
+from wavestill.distillation.pool import LogLinearPool
 from wavestill.distillation.spectral import MultiResolutionMagnitude, SpectralPower
 from wavestill.distillation.teacher_forced import TeacherForced
 from wavestill.distillation.trial import Term
@@ -32,6 +35,7 @@ from wavestill.divergences import (
     SquaredWasserstein,
     TotalVariation,
 )
+from wavestill.models import MixturePool
 from wavestill.models.calibration import waveform_log_scale
 
 DivergenceName = Literal[
@@ -68,6 +72,8 @@ class ObjectiveConfig:
             but certain; what is reported has no floor.
         skip_samples: Steps at the start of a clip left out of the divergence.
         cap_nats: Limit of one step's divergence; None for none.
+        pool: What several teachers make together: `mixture` of their laws at every step, or
+            `log_linear`, the product of their densities.
         weights: Further terms and their weights; the divergence's is 1. Of sound: `magnitude`,
             `power`; of the teacher's hidden layers: `features`; of noise through both models:
             `latent`, `reconstruction`; under the teacher's own prefixes: `forward` (forward KL)
@@ -90,6 +96,7 @@ class ObjectiveConfig:
     log_scale_min: float | None = -9.0
     skip_samples: int = 0
     cap_nats: float | None = 20.0
+    pool: Literal["mixture", "log_linear"] = "mixture"
     weights: dict[str, float] = field(default_factory=dict)
     balance: BalanceName = "loudness"
     loudness_rate: float = 0.005
@@ -98,9 +105,20 @@ class ObjectiveConfig:
     teacher_averaging: float | None = None
 
     def build(
-        self, teacher: Density, student: Reparametrised, sample_rate: int | None = None
+        self,
+        teacher: Density,
+        student: Reparametrised,
+        sample_rate: int | None = None,
+        *,
+        others: Sequence[nn.Module] = (),
     ) -> Objective:
         """The objective of this recipe.
+
+        Arguments:
+            teacher: The density to distil.
+            student: The density that learns.
+            sample_rate: Of the recordings, in Hz, for terms that need it.
+            others: Further teachers, equal partners in the pool.
 
         Raises:
             ValueError: If a term is not known, a spectral one lacks a sampling rate, or a setting
@@ -109,11 +127,19 @@ class ObjectiveConfig:
         floor = self.log_scale_min
         if floor is not None:
             floor = waveform_log_scale(teacher, floor)
-        terms: dict[str, Term] = {
-            self.divergence: StepDivergence(
-                self._divergence(floor), skip_samples=self.skip_samples, cap_nats=self.cap_nats
-            )
-        }
+        divergence = StepDivergence(
+            self._divergence(floor), skip_samples=self.skip_samples, cap_nats=self.cap_nats
+        )
+        terms: dict[str, Term] = {self.divergence: divergence}
+        if others:
+            teachers = [cast("nn.Module", teacher), *others]
+            if self.teacher_averaging is not None:
+                raise ValueError("several teachers stay at rest; leave out 'teacher_averaging'")
+            if self.pool == "mixture":
+                teacher = MixturePool(teachers)
+            else:
+                pool = LogLinearPool(cast("list[Density]", teachers), divergence=divergence)
+                terms[self.divergence] = pool
         for name, weight in self.weights.items():
             if weight < 0:
                 raise ValueError(f"the weight of '{name}' is {weight}; give one >= 0")

@@ -16,13 +16,13 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from wavestill.density import Draw
+from wavestill.density import Autoregressive, Draw
 from wavestill.distillation.divergence import capped_mean
 from wavestill.distillation.trial import Pair, Trial
 from wavestill.distributions import Distribution
 from wavestill.divergences import Divergence
 from wavestill.models import IAFWaveNet, WaveNet
-from wavestill.sampling import native, native_invert, standard_noise
+from wavestill.sampling import cached, native, native_invert, standard_noise
 
 Prefixes = Literal["teacher", "recordings"]
 
@@ -91,12 +91,12 @@ def _forced_laws(trial: Trial, prefixes: Prefixes) -> Pair:
 def _drawn(trial: Trial) -> Tensor:
     """As many sequences as the trial has, of the same length, from the teacher."""
     teacher, like = trial.teacher.density, trial.draw.x
-    if isinstance(teacher, WaveNet):
-        noise = standard_noise(
-            teacher.base, tuple(like.shape), generator=trial.generator, dtype=like.dtype
-        )
-        return native(teacher, noise, trial.context).to(like)
-    return teacher.sample(like.shape[0], trial.context)
+    if not isinstance(teacher, Autoregressive):
+        return teacher.sample(like.shape[0], trial.context)
+    base = cast("Any", teacher).base
+    noise = standard_noise(base, tuple(like.shape), generator=trial.generator, dtype=like.dtype)
+    sampler = native if isinstance(teacher, WaveNet) else cached
+    return sampler(cast("Any", teacher), noise, trial.context).to(like)
 
 
 def _own_laws(trial: Trial, x: Tensor) -> Distribution:

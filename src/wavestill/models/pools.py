@@ -84,6 +84,11 @@ class MixturePool(nn.Module):
         self.teachers = nn.ModuleList(teachers)
         self.weights = [weight / sum(weights) for weight in weights]
 
+    @property
+    def gain(self) -> Tensor:
+        """The factor that takes the data to unit variance, of the first teacher."""
+        return cast("Any", self.teachers[0]).gain  # type: ignore[no-any-return]
+
     def conditionals(self, x: Tensor, context: Context = None) -> Distribution:
         """The mixed law of every step, `(B, T)`."""
         laws = [teacher.conditionals(x, context) for teacher in self._each()]
