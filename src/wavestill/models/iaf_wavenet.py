@@ -18,7 +18,7 @@ from wavestill.density import Conditioning, Context, Draw
 from wavestill.distributions import Base, LocationScale, Logistic, Normal
 from wavestill.models.affine_iaf import AffineIAF, FlowState, IAFWaveNetConfig
 from wavestill.models.calibration import fit_linear_predictor, unit_gain
-from wavestill.models.sequences import rewound, sequence_length, sequence_noise
+from wavestill.models.sequences import SequenceState, sequence_length, sequence_noise
 from wavestill.nn.causal import History
 from wavestill.nn.conditioning import Encoded
 from wavestill.nn.frames import Conditioned, FrameEncoder
@@ -26,7 +26,7 @@ from wavestill.nn.prediction import LinearSynthesis
 
 
 @dataclass
-class StudentState:
+class StudentState(SequenceState):
     """What the student carries from chunk to chunk: flows' states, encoded context, position."""
 
     flows: list[FlowState]
@@ -34,21 +34,8 @@ class StudentState:
     encoded: Encoded | None
     position: int | Tensor = 0
 
-    def rewind(self, num_steps: int | Tensor) -> None:
-        """Forget the last steps; see `State`."""
-        for history in self._histories():
-            history.rewind(num_steps)
-        self.position = rewound(self.position, num_steps)
-
-    def select(self, index: Tensor) -> None:
-        """Keep only the sequences `index (B',)`."""
-        for history in self._histories():
-            history.select(index)
-        self.encoded = None if self.encoded is None else self.encoded.select(index)
-        if isinstance(self.position, Tensor):
-            self.position = rewound(self.position[index], 0)
-
-    def _histories(self) -> list[History]:
+    def histories(self) -> list[History]:
+        """The past of every layer."""
         histories = [history for flow in self.flows for history in flow.histories()]
         return histories if self.synthesis is None else [*histories, self.synthesis]
 

@@ -31,7 +31,7 @@ from wavestill.distributions import (
     mu_law_encode,
 )
 from wavestill.models.calibration import fit_linear_predictor, unit_gain
-from wavestill.models.sequences import rewound, sequence_length, sequence_noise
+from wavestill.models.sequences import SequenceState, sequence_length, sequence_noise
 from wavestill.nn.causal import History, with_past
 from wavestill.nn.conditioning import ConditioningConfig, Encoded
 from wavestill.nn.frames import Conditioned
@@ -85,7 +85,7 @@ class WaveNetConfig:
 
 
 @dataclass
-class WaveNetState:
+class WaveNetState(SequenceState):
     """What `advance` carries: histories, encoded context, and the step whose law is next."""
 
     stack: list[History]
@@ -93,21 +93,8 @@ class WaveNetState:
     encoded: Encoded | None
     position: int | Tensor = 0
 
-    def rewind(self, num_steps: int | Tensor) -> None:
-        """Forget the last steps; see `State`."""
-        for history in self._histories():
-            history.rewind(num_steps)
-        self.position = rewound(self.position, num_steps)
-
-    def select(self, index: Tensor) -> None:
-        """Keep only the sequences `index (B',)`."""
-        for history in self._histories():
-            history.select(index)
-        self.encoded = None if self.encoded is None else self.encoded.select(index)
-        if isinstance(self.position, Tensor):
-            self.position = rewound(self.position[index], 0)
-
-    def _histories(self) -> list[History]:
+    def histories(self) -> list[History]:
+        """The past of every layer."""
         return self.stack if self.predictor is None else [*self.stack, self.predictor]
 
 
