@@ -119,13 +119,19 @@ TeacherArrays Taken::teacher(nb::handle source) {
     return taken;
 }
 
+FlowArrays Taken::flow(nb::handle source) {
+    const FlowArrays taken{stack(source.attr("stack")), linear(source.attr("output"))};
+    require(taken.stack.skip_channels == 0, "a flow has no skip sum");
+    require(taken.output.outputs == 2, "a flow ends in location and log-scale");
+    require(taken.output.inputs == taken.stack.residual_channels, "the output layer");
+    return taken;
+}
+
 StudentArrays Taken::student(nb::handle source) {
-    for (nb::handle flow : source.attr("flows")) {
-        stacks_.push_back(stack(flow.attr("stack")));
-        outputs_.push_back(linear(flow.attr("output")));
-        require(stacks_.back().skip_channels == 0, "a flow has no skip sum");
-        require(outputs_.back().outputs == 2, "a flow ends in location and log-scale");
-        require(outputs_.back().inputs == stacks_.back().residual_channels, "the output layer");
+    for (nb::handle each : source.attr("flows")) {
+        const FlowArrays taken = flow(each);
+        stacks_.push_back(taken.stack);
+        outputs_.push_back(taken.output);
     }
     require(!stacks_.empty(), "a student needs a flow");
     StudentArrays taken;

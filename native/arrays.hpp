@@ -17,6 +17,7 @@ class Taken {
 public:
     TeacherArrays teacher(nanobind::handle source);
     StudentArrays student(nanobind::handle source);
+    FlowArrays flow(nanobind::handle source);
 
 private:
     using Matrix = nanobind::ndarray<const float, nanobind::ndim<2>, nanobind::c_contig,

@@ -9,8 +9,12 @@ const std::vector<const Kernel*>& kernels() {
         std::vector<const Kernel*> list;
 #if defined(WAVESTILL_HAS_AVX512)
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
+#if defined(WAVESTILL_HAS_AVX512BF16)
+            if (__builtin_cpu_supports("avx512bf16")) list.push_back(&kernel_avx512bf16);
+#endif
             list.push_back(&kernel_avx512);
+        }
 #endif
 #if defined(WAVESTILL_HAS_AVX2)
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
@@ -34,6 +38,12 @@ const Kernel& kernel(const std::string& name) {
     }
     throw std::invalid_argument("this processor has no instruction set '" + name +
                                 "'; choose among " + names);
+}
+
+WeightKind weight_kind(const std::string& name) {
+    if (name == "float32") return WeightKind::float32;
+    if (name == "bfloat16") return WeightKind::bfloat16;
+    throw std::invalid_argument("weights are float32 or bfloat16, not '" + name + "'");
 }
 
 }  // namespace wavestill

@@ -62,6 +62,12 @@ struct StudentArrays {
     float log_scale_max = 0.0f;
 };
 
+// One flow: the network that says location and log-scale of its steps.
+struct FlowArrays {
+    StackArrays stack;
+    LinearArrays output;  // (2, R)
+};
+
 // The conditioning under the next steps of a group of streams.
 struct Condition {
     const float* rows = nullptr;  // (streams, num_rows, C); null: none
@@ -126,18 +132,60 @@ using Student = Packed<StudentJob>;
 
 enum class WeightKind { float32, bfloat16 };
 
+// A layer's past and, behind it, room for the steps at hand: (sequences, reach + steps, R), rows
+// without gaps, in float32 or bfloat16 as the weights are.
+struct Past {
+    void* data = nullptr;
+    std::ptrdiff_t stride = 0;  // from sequence to sequence
+};
+
+// A stretch of time of several sequences.
+struct FlowJob {
+    int sequences = 0, steps = 0;
+    const float* previous = nullptr;  // (sequences, steps): the flow's input, one step late
+    const float* source = nullptr;    // (sequences, steps, sources); null: none
+    const float* rows = nullptr;      // (sequences, num_rows, C); null: none
+    int num_rows = 0;
+    int subframe_steps = 0;      // steps per row; 0: one row holds for ever
+    const int* leads = nullptr;  // (sequences): steps of the first row that are over
+    const Past* pasts = nullptr;  // of each layer; the steps at hand are written into them
+    float* shapes = nullptr;      // (2, sequences, steps): location and log-scale
+};
+
+// How many stages the parts of a job have finished.
+class Stages {
+public:
+    explicit Stages(int num_parts) : done_(new std::atomic<int>[num_parts]()) {}
+    void finish(int part) { done_[part].fetch_add(1, std::memory_order_release); }
+    // Until all parts before this one have finished so many.
+    void wait(int part, int stages) const;
+
+private:
+    std::unique_ptr<std::atomic<int>[]> done_;
+};
+
+// A flow's network, packed.
+class FlowNetwork {
+public:
+    virtual ~FlowNetwork() = default;
+    // One of several parts that run at the same time, each on a thread of its own.
+    virtual void run(const FlowJob& job, int part, int num_parts, Stages& stages) const = 0;
+};
+
 // What one instruction set offers.
 struct Kernel {
     const char* name;
     int lanes;
     std::unique_ptr<Teacher> (*pack_teacher)(const TeacherArrays&, WeightKind);
     std::unique_ptr<Student> (*pack_student)(const StudentArrays&, WeightKind);
+    std::unique_ptr<FlowNetwork> (*pack_flow)(const FlowArrays&, WeightKind);
     double (*sum)(const float* values, std::size_t count);
 };
 
 extern const Kernel kernel_portable;
 extern const Kernel kernel_avx2;
 extern const Kernel kernel_avx512;
+extern const Kernel kernel_avx512bf16;
 extern const Kernel kernel_neon;
 
 }  // namespace wavestill

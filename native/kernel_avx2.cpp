@@ -5,7 +5,8 @@
 namespace wavestill {
 
 const Kernel kernel_avx2 = {
-    "avx2", avx2::lanes, avx2::pack_teacher, avx2::pack_student, avx2::sum,
+    "avx2", avx2::lanes, avx2::pack_teacher, avx2::pack_student,
+    avx2::pack_flow, avx2::sum,
 };
 
 }  // namespace wavestill

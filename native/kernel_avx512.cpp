@@ -5,7 +5,8 @@
 namespace wavestill {
 
 const Kernel kernel_avx512 = {
-    "avx512", avx512::lanes, avx512::pack_teacher, avx512::pack_student, avx512::sum,
+    "avx512", avx512::lanes, avx512::pack_teacher, avx512::pack_student,
+    avx512::pack_flow, avx512::sum,
 };
 
 }  // namespace wavestill

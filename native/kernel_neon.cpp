@@ -5,7 +5,8 @@
 namespace wavestill {
 
 const Kernel kernel_neon = {
-    "neon", neon::lanes, neon::pack_teacher, neon::pack_student, neon::sum,
+    "neon", neon::lanes, neon::pack_teacher, neon::pack_student,
+    neon::pack_flow, neon::sum,
 };
 
 }  // namespace wavestill

@@ -5,7 +5,8 @@
 namespace wavestill {
 
 const Kernel kernel_portable = {
-    "portable", portable::lanes, portable::pack_teacher, portable::pack_student, portable::sum,
+    "portable", portable::lanes, portable::pack_teacher, portable::pack_student,
+    portable::pack_flow, portable::sum,
 };
 
 }  // namespace wavestill

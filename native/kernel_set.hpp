@@ -1,6 +1,7 @@
 // The definition of one instruction set's kernel; included by kernel_*.cpp alone.
 #pragma once
 
+#include "flow_run.hpp"
 #include "student.hpp"
 #include "teacher.hpp"
 
@@ -16,6 +17,12 @@ inline std::unique_ptr<Student> pack_student(const StudentArrays& arrays, Weight
     if (kind == WeightKind::bfloat16)
         return std::unique_ptr<Student>(new PackedStudent<std::uint16_t>(arrays));
     return std::unique_ptr<Student>(new PackedStudent<float>(arrays));
+}
+
+inline std::unique_ptr<FlowNetwork> pack_flow(const FlowArrays& arrays, WeightKind kind) {
+    if (kind == WeightKind::bfloat16)
+        return std::unique_ptr<FlowNetwork>(new PackedFlow<std::uint16_t>(arrays));
+    return std::unique_ptr<FlowNetwork>(new PackedFlow<float>(arrays));
 }
 
 // The sum of values: as fast as they can be read. `count` is a multiple of 16 vectors.

@@ -10,18 +10,13 @@
 
 #include "arrays.hpp"
 #include "dispatch.hpp"
+#include "flows.hpp"
 #include "memory.hpp"
 #include "runs.hpp"
 
 namespace wavestill {
 
 namespace {
-
-WeightKind weight_kind(const std::string& name) {
-    if (name == "float32") return WeightKind::float32;
-    if (name == "bfloat16") return WeightKind::bfloat16;
-    throw std::invalid_argument("weights are float32 or bfloat16, not '" + name + "'");
-}
 
 // A packed model with what is needed to check what it is given.
 template <class Job>
@@ -215,6 +210,7 @@ NB_MODULE(_native, m) {
         .def("invert", &Inverter::invert, "values"_a, "condition"_a, "progress"_a = nb::none(),
              "noise_max"_a = 0.0)
         .def_prop_ro("position", &Inverter::position);
+    bind_flows(m);
 }
 
 }  // namespace wavestill

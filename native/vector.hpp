@@ -16,9 +16,11 @@
 
 #if defined(__GNUC__)
 #define WAVESTILL_INLINE inline __attribute__((always_inline))
+#define WAVESTILL_APART __attribute__((noinline))
 #define WAVESTILL_UNROLL _Pragma("GCC unroll 16")
 #else
 #define WAVESTILL_INLINE inline
+#define WAVESTILL_APART
 #define WAVESTILL_UNROLL
 #endif
 

@@ -1,12 +1,12 @@
 """The native kernel (native/module.cpp): WaveNet steps without Python between the samples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from wavestill.models.arrays import StudentArrays, TeacherArrays
+from wavestill.models.arrays import FlowArrays, StudentArrays, TeacherArrays
 
 Weights: TypeAlias = Literal["float32", "bfloat16"]
 Progress: TypeAlias = Callable[[int], object] | None
@@ -85,6 +85,31 @@ class Sampler:
         self, x: npt.NDArray[np.float32], condition: Condition, progress: Progress = None
     ) -> npt.NDArray[np.float32]:
         """Parameters `(B, n, P)` of the laws along samples `(B, n)` that are known."""
+
+class Flow:
+    """A packed flow's network, over a stretch of time."""
+
+    def __init__(
+        self, arrays: FlowArrays, weights: Weights = "float32", instruction_set: str = ""
+    ) -> None: ...
+    @property
+    def instruction_set(self) -> str: ...
+    def shape(
+        self,
+        previous: npt.NDArray[np.float32],
+        pasts: Sequence[npt.NDArray[np.float32] | npt.NDArray[np.int16]],
+        rows: npt.NDArray[np.float32] | None = None,
+        subframe_steps: int = 0,
+        leads: Sequence[int] = (),
+        source: npt.NDArray[np.float32] | None = None,
+        threads: int = 1,
+    ) -> npt.NDArray[np.float32]:
+        """Location and log-scale `(2, B, n)` of the steps behind the inputs `previous (B, n)`.
+
+        `pasts` holds each layer's past and room for the steps, `(B, reach + n, R)`, which are
+        written there; bfloat16 comes as int16. The conditioning are rows `(B, S, C)`, of the first
+        of which `leads (B,)` steps are over, and the source `(B, n, 2 H)`.
+        """
 
 class Inverter:
     """Streams of a student's inversion."""

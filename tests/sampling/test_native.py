@@ -22,9 +22,10 @@ from wavestill.distributions import (
     standard_noise,
 )
 from wavestill.models.arrays import teacher_arrays
+from wavestill.nn.native import instruction_sets, is_available, why_not
 from wavestill.sampling import NativeSampler, cached, native, native_invert, native_sampler
 from wavestill.sampling import native as native_function
-from wavestill.sampling.native import instruction_sets, is_available, read_bandwidth, why_not
+from wavestill.sampling.native import read_bandwidth
 
 STEPS = 2000
 SETS = instruction_sets()
@@ -313,9 +314,8 @@ def test_one_frame_is_enough():
 
 
 def test_without_the_kernel_pytorch_draws_and_one_line_says_so(monkeypatch):
-    module = sys.modules[native_function.__module__]
-    monkeypatch.setattr(module, "_missing", "No module named 'wavestill._native'")
-    monkeypatch.setattr(module, "_has_warned", False)
+    monkeypatch.setattr("wavestill.nn.native._missing", "No module named 'wavestill._native'")
+    monkeypatch.setattr(sys.modules[native_function.__module__], "_has_warned", False)
     model, student = CASES["gaussian"].model(), STUDENTS["logistic"].model()
     noise = noise_for(model, 1, 20)
     with pytest.warns(RuntimeWarning, match="sampling with PyTorch instead") as told:

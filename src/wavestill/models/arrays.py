@@ -114,10 +114,19 @@ def student_arrays(student: IAFWaveNet) -> StudentArrays:
     """
     flows = [cast("AffineIAF", flow) for flow in student.flows]
     return StudentArrays(
-        flows=[FlowArrays(_stack(flow.input, flow.stack), _linear(flow.output)) for flow in flows],
+        flows=[flow_arrays(flow) for flow in flows],
         log_scale_min=-9.0,  # the clamp of AffineIAF.shape
         log_scale_max=7.0,
     )
+
+
+def flow_arrays(flow: AffineIAF) -> FlowArrays:
+    """A flow's arrays, as it stands.
+
+    Raises:
+        ValueError: If a weight is not finite.
+    """
+    return FlowArrays(_stack(flow.input, flow.stack), _linear(flow.output))
 
 
 def _stack(first: nn.Linear, stack: GatedStack) -> StackArrays:

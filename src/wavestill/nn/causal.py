@@ -37,9 +37,22 @@ class History:
         Raises:
             ValueError: If `x` differs from what was appended before in batch or channels.
         """
-        batch, n, channels = x.shape
+        whole = self.reserve(x, *x.shape)
+        whole[:, self.reach :] = x
+        return whole
+
+    def reserve(self, like: Tensor, batch: int, n: int, channels: int) -> Tensor:
+        """`extend` by `n` steps that the caller writes into what is returned, behind the past.
+
+        Arguments:
+            like: Has the dtype and device of the steps.
+            batch: Sequences.
+            n: Steps.
+            channels: Channels.
+        """
         if self._buffer is None:
-            self._buffer = x.new_zeros(batch, self.reach + max(self._room, n), channels)
+            self._buffer = self._new(like, batch, n, channels)
+            self._buffer[:, : self.reach] = 0.0
         known = (self._buffer.shape[0], self._buffer.shape[2])
         if known != (batch, channels):  # writing would broadcast one sequence over the others
             raise ValueError(
@@ -49,12 +62,15 @@ class History:
         if self._end + n > self._buffer.shape[1]:
             past = self._buffer[:, self._end - self.reach : self._end]
             if n > self._buffer.shape[1] - self.reach:
-                self._buffer = x.new_zeros(batch, self.reach + max(self._room, n), channels)
-            self._buffer[:, : self.reach] = past.clone()
+                self._buffer = self._new(like, batch, n, channels)
+            overlaps = self._end < 2 * self.reach
+            self._buffer[:, : self.reach] = past.clone() if overlaps else past
             self._end = self.reach
-        self._buffer[:, self._end : self._end + n] = x
         self._end += n
         return self._buffer[:, self._end - n - self.reach : self._end]
+
+    def _new(self, like: Tensor, batch: int, n: int, channels: int) -> Tensor:
+        return like.new_empty(batch, self.reach + max(self._room, n), channels)
 
     def last(self, like: Tensor) -> Tensor:
         """The `reach` steps held, `(B, reach, C)`; silence, shaped as `like`, before the first."""

@@ -18,7 +18,8 @@ its halves folded into the weights (exactly: they are powers of two), so that fi
 one product.
 
 Where oneDNN does not serve (float64, other processors) the same equations run on PyTorch's own
-operations.
+operations. On processors that the native kernel knows, students use that instead
+(`models/packed_flow.py`).
 """
 
 from typing import cast

@@ -17,35 +17,17 @@ from torch import Tensor
 from wavestill.density import Context, Draw
 from wavestill.distributions import Discretized, Distribution, Logistic, Mixture, MuLaw, Normal
 from wavestill.nn.conditioning import Encoded
+from wavestill.nn.native import float32_array, is_available, why_not
 from wavestill.sampling.cached import CachedSampler, cached, check_noise
 
 if TYPE_CHECKING:
     from wavestill.models import IAFWaveNet, WaveNet
 
-try:
+if is_available():
     from wavestill import _native
-except ImportError as error:  # not built, or built for another interpreter
-    _missing: str | None = str(error)
-else:
-    _missing = None
 
 Weights = Literal["float32", "bfloat16"]
 Progress = Callable[[int], None]
-
-
-def is_available() -> bool:
-    """Whether the native kernel can be loaded."""
-    return _missing is None
-
-
-def why_not() -> str | None:
-    """Why the native kernel cannot be loaded; None where it can."""
-    return _missing
-
-
-def instruction_sets() -> list[str]:
-    """Instruction sets the kernel can use here, fastest first; none where it is not available."""
-    return _native.instruction_sets() if is_available() else []
 
 
 def read_bandwidth(num_bytes: int, repeats: int = 5) -> list[float]:
@@ -233,7 +215,7 @@ class NativeSampler:
         check_waveform(x)
         num, length = x.shape
         streams, condition = self._at(num, length, context)
-        laws = streams.follow(_float32(x), condition, progress)
+        laws = streams.follow(float32_array(x), condition, progress)
         return self._law(torch.from_numpy(laws))
 
     def _at(
@@ -330,15 +312,11 @@ def _condition(encoded: Encoded | None, position: int, length: int) -> "_native.
         )
     source = here.source_at(length)
     return _native.Condition(
-        _float32(rows),
+        float32_array(rows),
         encoded.subframe_samples,
         cast("int", lead),  # one position, so one lead
-        None if source is None else _float32(source),
+        None if source is None else float32_array(source),
     )
-
-
-def _float32(x: Tensor) -> npt.NDArray[np.float32]:
-    return x.detach().to("cpu", torch.float32).contiguous().numpy()
 
 
 def _float64(x: Tensor) -> npt.NDArray[np.float64]:

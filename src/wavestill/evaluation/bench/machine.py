@@ -8,8 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from wavestill.nn.native import is_available
 from wavestill.nn.packed import onednn_fuses
-from wavestill.sampling.native import is_available, read_bandwidth
+from wavestill.sampling.native import read_bandwidth
 
 Precision = Literal["float32", "bfloat16"]
 

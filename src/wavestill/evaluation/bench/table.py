@@ -19,7 +19,7 @@ from wavestill.evaluation.bench.samplers import (
 )
 from wavestill.evaluation.bench.subject import Subject
 from wavestill.models.packed_student import PackedStudent
-from wavestill.sampling.native import why_not
+from wavestill.nn.native import why_not
 
 Part = Literal["teacher", "student"]
 
