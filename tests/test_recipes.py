@@ -4,16 +4,24 @@ import importlib.resources
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from wavestill.audio import MEL_PRESETS
 from wavestill.models import IAFWaveNet, WaveNet
 from wavestill.settings import plain_settings, read_settings
-from wavestill.training.recipe import Recipe, load_recipe
+from wavestill.training.density_recipe import (
+    DensityRecipe,
+    is_density_recipe,
+    load_density_recipe,
+)
+from wavestill.training.recipe import Recipe, load_recipe, read_yaml
 
+ALL = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+DENSITIES = [path for path in ALL if is_density_recipe(read_yaml(path))]
 SHIPPED = [
-    *sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml")),
+    *(path for path in ALL if path not in DENSITIES),
     Path(str(importlib.resources.files("wavestill") / "data" / "demo.yaml")),
 ]
 
@@ -35,6 +43,18 @@ def test_a_resolved_recipe_reads_back_as_itself(path: Path) -> None:
     resolved = yaml.safe_load(yaml.safe_dump(recipe.to_dict()))
     assert read_settings(Recipe, resolved) == recipe
     assert plain_settings(recipe.fit)["betas"] == [0.9, 0.99]
+
+
+@pytest.mark.parametrize("path", DENSITIES, ids=lambda path: path.stem)
+def test_every_recipe_of_a_density_loads_builds_and_reads_back(path: Path, tmp_path: Path) -> None:
+    rows = np.eye(30, 12)
+    np.savez(tmp_path / "bits.npz", train=rows, valid=rows, test=rows)
+    recipe, table = load_density_recipe(path, data=tmp_path / "bits.npz")
+    assert recipe.out.name == f"{read_yaml(path)['out'].split('/')[-1]}_bits"
+    model = recipe.build(table.num_dims)
+    assert model.conditionals(table.train).batch_shape == (30, 12)
+    resolved = yaml.safe_load(yaml.safe_dump(recipe.to_dict()))
+    assert read_settings(DensityRecipe, resolved) == recipe
 
 
 GOOD = {"corpus": "c", "out": "o", "fit": {"max_steps": 1}, "distill": {"max_steps": 1}}

@@ -15,7 +15,24 @@ from wavestill.density import (
     InverseAutoregressive,
     as_density,
 )
-from wavestill.models import IAFWaveNet, IAFWaveNetConfig, WaveNet, WaveNetConfig
+from wavestill.models import (
+    MADE,
+    NADE,
+    RNADE,
+    BlockTransformer,
+    BlockTransformerConfig,
+    FramePrior,
+    FramePriorConfig,
+    Hybrid,
+    IAFWaveNet,
+    IAFWaveNetConfig,
+    MADEConfig,
+    MixturePool,
+    NADEConfig,
+    RNADEConfig,
+    WaveNet,
+    WaveNetConfig,
+)
 
 if TYPE_CHECKING:
     from wavestill.audio import Corpus, MelSpec, prepare
@@ -24,6 +41,7 @@ if TYPE_CHECKING:
     from wavestill.publish import Voice, load, save
     from wavestill.synthesis import synth
     from wavestill.training import distill, fit
+    from wavestill.training.density_folder import load_density
 
 __version__ = "0.1.0"
 
@@ -40,18 +58,31 @@ _ON_FIRST_USE = {
     "synthesise": "wavestill.drawing",
     "distill": "wavestill.training",
     "fit": "wavestill.training",
+    "load_density": "wavestill.training.density_folder",
 }
 
 __all__ = [
+    "MADE",
+    "NADE",
+    "RNADE",
     "Autoregressive",
+    "BlockTransformer",
+    "BlockTransformerConfig",
     "Conditioning",
     "Corpus",
     "Density",
     "Draw",
+    "FramePrior",
+    "FramePriorConfig",
+    "Hybrid",
     "IAFWaveNet",
     "IAFWaveNetConfig",
     "InverseAutoregressive",
+    "MADEConfig",
     "MelSpec",
+    "MixturePool",
+    "NADEConfig",
+    "RNADEConfig",
     "Voice",
     "WaveNet",
     "WaveNetConfig",
@@ -60,6 +91,7 @@ __all__ = [
     "evaluate",
     "fit",
     "load",
+    "load_density",
     "prepare",
     "save",
     "stream",

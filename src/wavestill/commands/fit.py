@@ -4,25 +4,92 @@ import math
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from wavestill import publish, training
 from wavestill.audio import Corpus
 from wavestill.commands.terminal import Outcome, say
 from wavestill.models import WaveNet
 from wavestill.publish import Voice
+from wavestill.training.density_folder import save_density
+from wavestill.training.density_recipe import (
+    DensityRecipe,
+    is_density_recipe,
+    load_density_recipe,
+)
 from wavestill.training.folder import provenance
-from wavestill.training.recipe import Recipe, load_recipe
+from wavestill.training.recipe import Recipe, load_recipe, read_yaml
+from wavestill.training.tables import Table
+
+ROWS_AT_ONCE = 500
+"""Rows that are measured together: bounds memory, nothing else."""
 
 
-def fit(recipe: Path, *, resume: bool = False) -> Outcome:
-    """Train a recipe's teacher by maximum likelihood, and write it as a voice.
+def fit(
+    recipe: Path, *, data: Path | None = None, out: Path | None = None, resume: bool = False
+) -> Outcome:
+    """Train a recipe's teacher, or its density of vectors, by maximum likelihood.
 
     Arguments:
-        recipe: The recipe, a YAML file; its 'out' folder gets teacher/ (figures, checkpoints,
-            sounds) and voice/.
+        recipe: The recipe, a YAML file. Of a voice: its 'out' folder gets teacher/ (figures,
+            checkpoints, sounds) and voice/. Of a density: training/ and density/.
+        data: For a density, in place of the recipe's: an .npz file with the arrays train, valid
+            and test. Its name is added to that of the 'out' folder.
+        out: For a density, in place of the recipe's: the run's folder.
         resume: Go on with the run in 'out' from its last checkpoint.
     """
+    if is_density_recipe(read_yaml(recipe)):
+        return fit_density(*load_density_recipe(recipe, data=data, out=out), resume=resume)
+    if data is not None or out is not None:
+        raise ValueError(
+            f"'{recipe}' is of a voice, and --data and --out are of densities; "
+            "set 'corpus' and 'out' in it"
+        )
     return fit_teacher(load_recipe(recipe), resume=resume)
+
+
+def fit_density(recipe: DensityRecipe, table: Table, *, resume: bool = False) -> Outcome:
+    """Train the density of a recipe that has been read, and measure it on the test rows."""
+    torch.manual_seed(recipe.seed)
+    model = recipe.build(table.num_dims)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    say(
+        f"{recipe.model_name}: {num_parameters:,} parameters; {len(table.train):,} rows of "
+        f"{table.num_dims:,} values to learn from, {len(table.valid):,} to stop by, "
+        f"{len(table.test):,} to test on"
+    )
+    model, history = training.fit(
+        model,
+        table.train,
+        validation=table.valid,
+        out=recipe.out / "training",
+        resume=resume,
+        seed=recipe.seed,
+        config=recipe.fit,
+        recipe=recipe.to_dict(),
+    )
+    figures = {"steps": history.last("step"), "elapsed_s": history.last("elapsed_s")}
+    figures |= {
+        f"{name}_nats": nats_per_row(model, getattr(table, name)) for name in ("valid", "test")
+    }
+    path = recipe.out / "density"
+    save_density(model, path, figures)
+    say(
+        f"{recipe.model_name}: test {figures['test_nats']:.3f} nats per row (valid "
+        f"{figures['valid_nats']:.3f}), after "
+        f"{figures['steps']:,.0f} steps in {figures['elapsed_s'] / 60:.1f} min; {path}"
+    )
+    return Outcome({"model": recipe.model_name, **figures, "density": str(path)})
+
+
+@torch.no_grad()
+def nats_per_row(model: torch.nn.Module, rows: Tensor) -> float:
+    """Mean negative log-likelihood, in nats."""
+    log_probs = [
+        model.log_prob(part).double()  # type: ignore[operator]
+        for part in torch.split(rows, ROWS_AT_ONCE)
+    ]
+    return -float(torch.cat(log_probs).mean())
 
 
 def fit_teacher(recipe: Recipe, *, resume: bool = False) -> Outcome:

@@ -8,6 +8,7 @@ from wavestill.distributions.base import (
     same_quantile,
     standard_noise,
 )
+from wavestill.distributions.bernoulli import Bernoulli
 from wavestill.distributions.counter import counter_noise
 from wavestill.distributions.discretized import Discretized, Smoothed
 from wavestill.distributions.location_scale import LocationScale
@@ -20,6 +21,7 @@ from wavestill.distributions.stable import log1mexp
 
 __all__ = [
     "Base",
+    "Bernoulli",
     "Continuous",
     "Discretized",
     "Distribution",

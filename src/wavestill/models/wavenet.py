@@ -36,7 +36,7 @@ from wavestill.nn.causal import History, with_past
 from wavestill.nn.conditioning import ConditioningConfig, Encoded
 from wavestill.nn.frames import Conditioned
 from wavestill.nn.gated import GatedStack
-from wavestill.sampling import cached
+from wavestill.sampling.cached import cached
 
 Head = Literal["logistics", "gaussian", "mulaw"]
 

@@ -37,6 +37,8 @@ class Recipe:
         objective: What the student is trained on.
         distill: How the student is trained.
         teacher_path: Folder of the voice whose teacher is distilled; None: the one in `out`.
+        more_teachers: Folders of further voices, of the same features, whose teachers are
+            distilled with it (`objective.pool`).
     """
 
     corpus: Path
@@ -49,6 +51,7 @@ class Recipe:
     student_begins: Literal["copy", "share", "fresh"] = "copy"
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     teacher_path: Path | None = None
+    more_teachers: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         require_seed(self.seed)
@@ -132,11 +135,24 @@ def fill_in(
 
 
 def load_recipe(path: Path | str) -> Recipe:
-    """Read a recipe.
+    """Read a recipe for a voice.
 
     Raises:
         ValueError: In one line and with the key's name, if the file is missing or no YAML, or a
             key is unknown, missing, of the wrong type or out of range.
+    """
+    values = read_yaml(path)
+    try:
+        return read_settings(Recipe, values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """The plain values of a recipe of any kind.
+
+    Raises:
+        ValueError: In one line, if the file is missing or no YAML, or holds no keys.
     """
     path = Path(path)
     if not path.is_file():
@@ -149,7 +165,4 @@ def load_recipe(path: Path | str) -> Recipe:
         ) from error
     if not isinstance(values, dict):
         raise ValueError(f"'{path}' is not a recipe: it holds no keys")
-    try:
-        return read_settings(Recipe, values)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return values
