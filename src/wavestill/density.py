@@ -8,6 +8,8 @@ all at once (`conditionals`, one parallel pass) or as the samples arrive (`advan
 autoregressive one gives a sample together with the laws of its own steps (`rsample`).
 """
 
+import copy
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -160,21 +162,24 @@ class Streaming(InverseAutoregressive, Protocol):
         ...
 
 
-class _CallableDensity:
+class _ForeignDensity:
     """An unconditional law with both methods, given the protocol's signatures."""
 
-    def __init__(self, log_prob: Callable[..., Tensor], sample: Callable[..., Tensor]) -> None:
-        self._log_prob = log_prob
+    def __init__(self, law: Any, sample: Callable[[int], Tensor]) -> None:  # noqa: ANN401
+        self._law = law
         self._sample = sample
 
     def log_prob(self, x: Tensor, context: Context = None) -> Tensor:
         del context
-        log_prob = self._log_prob(x)
-        return log_prob.flatten(1).sum(1) if log_prob.dim() > 1 else log_prob
+        return _per_row(self._law.log_prob(x))
 
     def sample(self, num: int, context: Context = None) -> Tensor:
         del context
         return self._sample(num)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "_ForeignDensity":
+        """Itself: training changes no law, and one that others compute from cannot be copied."""
+        return self
 
 
 class _FlowDensity(torch.nn.Module):
@@ -188,11 +193,18 @@ class _FlowDensity(torch.nn.Module):
         self.flow = flow
 
     def log_prob(self, x: Tensor, context: Context = None) -> Tensor:
-        log_prob: Tensor = self._law(context).log_prob(x)
-        return log_prob.flatten(1).sum(1) if log_prob.dim() > 1 else log_prob
+        return _per_row(self._law(context).log_prob(x))
 
+    @torch.no_grad()
     def sample(self, num: int, context: Context = None) -> Tensor:
-        return self._law(context).sample((num,))
+        if not isinstance(context, Tensor) or context.dim() == 1:
+            return self._law(context).sample((num,))
+        if context.shape[0] not in {1, num}:
+            raise ValueError(
+                f"there are {num} samples to draw but {context.shape[0]} contexts; give each its "
+                "own, or one to all"
+            )
+        return self._law(context.expand(num, *context.shape[1:])).sample()
 
     def _law(self, context: Context) -> torch.distributions.Distribution:
         law: torch.distributions.Distribution
@@ -201,13 +213,30 @@ class _FlowDensity(torch.nn.Module):
         return law
 
 
+def _cut(part: Any) -> Any:  # noqa: ANN401
+    """A law, or a part of one, whose tensors belong to no graph: no gradient reaches beyond."""
+    if isinstance(part, Tensor):
+        return part.detach()
+    if isinstance(part, list | tuple) and not hasattr(part, "_fields"):
+        return type(part)(map(_cut, part))
+    if isinstance(part, torch.distributions.Distribution):
+        law = copy.copy(part)
+        law.__dict__.update({name: _cut(value) for name, value in vars(part).items()})
+        return law
+    return part
+
+
+def _per_row(log_prob: Tensor) -> Tensor:
+    return log_prob.flatten(1).sum(1) if log_prob.dim() > 1 else log_prob
+
+
 def as_density(obj: object) -> Density:
     """Take a foreign object as a density.
 
     Takes what already follows the protocol as it is; a `torch.distributions.Distribution` (batch
     dimensions are taken as independent steps of one event); a conditional flow, i.e. a module that
-    returns such a distribution when called with the context; and anything else with `log_prob` and
-    `sample`.
+    returns such a distribution when called with the context (`(B, C)`: one row to each vector);
+    and anything else with `log_prob` and `sample`, with a context or without.
 
     Only laws over the whole real line are distilled: a student's samples fall everywhere. For
     bounded supports wrap the law in a bijection first (for example `TransformedDistribution`).
@@ -218,15 +247,28 @@ def as_density(obj: object) -> Density:
     """
     if isinstance(obj, torch.distributions.Distribution):
         _require_real(obj)
-        return _CallableDensity(obj.log_prob, lambda num: obj.sample((num,)))
+        law = _cut(obj)
+        return _ForeignDensity(law, lambda num: law.sample((num,)))
     if isinstance(obj, torch.nn.Module) and not hasattr(obj, "log_prob"):
         return _FlowDensity(obj)
     if isinstance(obj, Density):
+        if _takes_one(obj.log_prob) and not isinstance(obj, torch.nn.Module):
+            return _ForeignDensity(obj, obj.sample)
         return obj
     raise TypeError(
         f"'{type(obj).__name__}' is no density; give it log_prob(x, context) and "
         "sample(num, context)"
     )
+
+
+def _takes_one(method: Callable[..., Tensor]) -> bool:
+    """Whether a method has no place for a context."""
+    try:
+        parameters = inspect.signature(method).parameters.values()
+    except (TypeError, ValueError):
+        return False  # it does not tell, and is taken at the protocol's word
+    places = [p for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+    return len(places) == 1 and places[0].kind is not inspect.Parameter.VAR_POSITIONAL
 
 
 def _require_real(law: torch.distributions.Distribution) -> None:

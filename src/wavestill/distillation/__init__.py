@@ -19,6 +19,7 @@ from wavestill.distillation.pool import LogLinearPool
 from wavestill.distillation.recipe import ObjectiveConfig
 from wavestill.distillation.spectral import MultiResolutionMagnitude, SpectralPower
 from wavestill.distillation.teacher_forced import TeacherForced
+from wavestill.distillation.teacher_samples import JointForwardKL, Mirrored, TeacherSamples
 from wavestill.distillation.trial import Estimator, FrozenTeacher, Term, Trial
 
 __all__ = [
@@ -29,10 +30,12 @@ __all__ = [
     "FixedWeights",
     "FrozenTeacher",
     "GradientBalance",
+    "JointForwardKL",
     "LatentReconstruction",
     "LogLinearPool",
     "Losses",
     "LoudnessBalance",
+    "Mirrored",
     "MovingTeacher",
     "MultiResolutionMagnitude",
     "Objective",
@@ -42,6 +45,7 @@ __all__ = [
     "StepDivergence",
     "TargetBalance",
     "TeacherForced",
+    "TeacherSamples",
     "Term",
     "Trial",
     "UncertaintyBalance",

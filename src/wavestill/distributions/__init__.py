@@ -17,6 +17,7 @@ from wavestill.distributions.mixture import Mixture
 from wavestill.distributions.mulaw import MuLaw, mu_law_decode, mu_law_encode
 from wavestill.distributions.normal import Normal
 from wavestill.distributions.pooling import pooled
+from wavestill.distributions.spline import Splined
 from wavestill.distributions.stable import log1mexp
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "MuLaw",
     "Normal",
     "Smoothed",
+    "Splined",
     "counter_noise",
     "log1mexp",
     "mu_law_decode",

@@ -1,7 +1,11 @@
 """Densities, each one file."""
 
+from wavestill.models.adoption import adopt
 from wavestill.models.affine_iaf import IAFWaveNetConfig
 from wavestill.models.block_transformer import BlockTransformer, BlockTransformerConfig
+from wavestill.models.continuous_flow import CNF
+from wavestill.models.distilled import Distilled
+from wavestill.models.flows import IAF, MAF, NSF, PermutedIAF, PermutedMAF
 from wavestill.models.frame_prior import FramePrior, FramePriorConfig
 from wavestill.models.hybrid import Hybrid
 from wavestill.models.iaf_wavenet import IAFWaveNet
@@ -13,11 +17,16 @@ from wavestill.models.rnade import RNADE, RNADEConfig
 from wavestill.models.wavenet import WaveNet, WaveNetConfig
 
 __all__ = [
+    "CNF",
+    "IAF",
     "MADE",
+    "MAF",
     "NADE",
+    "NSF",
     "RNADE",
     "BlockTransformer",
     "BlockTransformerConfig",
+    "Distilled",
     "FramePrior",
     "FramePriorConfig",
     "Hybrid",
@@ -27,7 +36,10 @@ __all__ = [
     "MixturePool",
     "NADEConfig",
     "PackedStudent",
+    "PermutedIAF",
+    "PermutedMAF",
     "RNADEConfig",
     "WaveNet",
     "WaveNetConfig",
+    "adopt",
 ]

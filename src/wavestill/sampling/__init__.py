@@ -2,8 +2,10 @@
 
 from wavestill.distributions import counter_noise, standard_noise
 from wavestill.sampling.cached import CachedSampler, cached
+from wavestill.sampling.importance import ImportanceError, weighted
 from wavestill.sampling.inversion import jacobi_invert
 from wavestill.sampling.jacobi import jacobi
+from wavestill.sampling.metropolis import metropolis
 from wavestill.sampling.naive import naive
 from wavestill.sampling.native import NativeSampler, native, native_invert, native_sampler
 from wavestill.sampling.speculative import speculative
@@ -11,12 +13,14 @@ from wavestill.sampling.streaming import StudentSampler, stream
 
 __all__ = [
     "CachedSampler",
+    "ImportanceError",
     "NativeSampler",
     "StudentSampler",
     "cached",
     "counter_noise",
     "jacobi",
     "jacobi_invert",
+    "metropolis",
     "naive",
     "native",
     "native_invert",
@@ -24,4 +28,5 @@ __all__ = [
     "speculative",
     "standard_noise",
     "stream",
+    "weighted",
 ]

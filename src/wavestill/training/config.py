@@ -39,6 +39,9 @@ class TrainingConfig:
         log_every_steps: Steps between rows of metrics.csv.
         validate_every_steps: Steps between validations on held-out clips with averaged weights.
         validation_clips: Held-out clips per validation; the same ones each time.
+        patience: Validations without improvement of the held-out estimate after which a run ends
+            before its budget does; the averaged weights of the best validation are then kept,
+            however the run ended. None: the whole budget, and the last averaged weights.
         checkpoint_minutes: Minutes between checkpoints.
         sound_minutes: Minutes between the sounds drawn from the averaged weights; None: none.
     """
@@ -59,6 +62,7 @@ class TrainingConfig:
     log_every_steps: int = 25
     validate_every_steps: int = 500
     validation_clips: int = 16
+    patience: int | None = None
     checkpoint_minutes: float = 10.0
     sound_minutes: float | None = None
 
@@ -71,6 +75,7 @@ class TrainingConfig:
                 "log_every_steps",
                 "validate_every_steps",
                 "validation_clips",
+                "patience",
                 "checkpoint_minutes",
                 "sound_minutes",
             ),
@@ -107,8 +112,10 @@ def in_bfloat16(precision: Literal["float32", "bfloat16", "auto"]) -> bool:
     return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in tellers)
 
 
-def training_config(base: TrainingConfig | None, settings: dict[str, Any]) -> TrainingConfig:
-    """`base` with `settings` changed in it.
+def training_config(
+    base: TrainingConfig | None, settings: dict[str, Any], defaults: dict[str, Any] | None = None
+) -> TrainingConfig:
+    """`base` with `settings` changed in it; without a base, `defaults` with them.
 
     Raises:
         ValueError: If a setting does not exist or has a value out of range.
@@ -120,5 +127,26 @@ def training_config(base: TrainingConfig | None, settings: dict[str, Any]) -> Tr
                 f"no training setting is called '{name}'; there are {', '.join(names)}"
             )
     if base is None:
-        return TrainingConfig(**settings)
+        defaults = dict(defaults or {})
+        if settings.get("minutes") is not None:
+            defaults.pop("max_steps", None)  # the clock alone is asked for
+        return TrainingConfig(**(defaults | settings))
     return dataclasses.replace(base, **settings)
+
+
+def vector_defaults(num_rows: int | None = None) -> dict[str, Any]:
+    """What a run on vectors is set to where its caller says nothing.
+
+    Arguments:
+        num_rows: Rows there are to train on; None where they are drawn without end, by a student.
+    """
+    common = {
+        "max_steps": 5000,
+        "batch_size": 256,
+        "validate_every_steps": 250,
+        "validation_clips": 4096,
+        "patience": 10,
+    }
+    if num_rows is None:
+        return {**common, "max_steps": 6000, "learning_rate": 3e-3, "averaging": 0.998}
+    return {**common, "batch_size": min(256, max(4, num_rows // 8))}

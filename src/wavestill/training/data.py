@@ -10,9 +10,15 @@ from torch import Tensor, nn
 
 from wavestill.audio.corpus import Corpus
 from wavestill.audio.crops import Crops
-from wavestill.density import Autoregressive, Conditioning, Density, InverseAutoregressive
+from wavestill.density import Autoregressive, Context, Density, InverseAutoregressive
 
-Data = Tensor | Corpus
+Pair = tuple[Tensor | None, Tensor]
+"""Rows `x (N, D)` with the context of each, `(N, ...)`; x is None where contexts are enough."""
+
+Data = Tensor | Corpus | Pair
+
+ROWS_AT_ONCE = 1024
+"""Held-out rows that are measured together: bounds memory, nothing else."""
 
 
 class Batch(NamedTuple):
@@ -26,7 +32,7 @@ class Batch(NamedTuple):
     """
 
     x: Tensor | None
-    context: Conditioning | None
+    context: Context
     shape: tuple[int, int]
 
     def require_x(self) -> Tensor:
@@ -72,49 +78,93 @@ class Source(Protocol):
         ...
 
 
-def source_of(
-    data: Data, *, batch_size: int, clip_samples: int, seed: int, split: str = "train"
-) -> Source:
-    """Batches of a corpus, of sequences `(N, T)`, vectors `(N, D)`, or one long sequence `(N,)`.
+class Rows(NamedTuple):
+    """Rows of tensors that belong together.
+
+    Arguments:
+        x: Sequences `(N, T)` or vectors `(N, D)`; None where only contexts are known.
+        context: The context of each row, `(N, ...)`; None for unconditional densities.
+    """
+
+    x: Tensor | None
+    context: Tensor | None
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        rows = self.context if self.x is None else self.x
+        assert rows is not None
+        return rows.shape[0]
+
+    def at(self, index: Tensor | slice) -> "Rows":
+        """The rows at `index`."""
+        return Rows(*(part if part is None else part[index] for part in self))
+
+    def split(self, num_second: int, seed: int) -> tuple["Rows", "Rows"]:
+        """The rows in two, `num_second` of them, chosen by the seed, in the second part."""
+        order = torch.randperm(self.__len__(), generator=step_generator(seed, 0))
+        return self.at(order[num_second:]), self.at(order[:num_second])
+
+    @property
+    def are_vectors(self) -> bool:
+        """Whether there are more rows than columns, as of vectors and seldom of sequences."""
+        return self.x is not None and self.x.shape[0] > self.x.shape[1]
+
+
+def rows_of(data: Tensor | Pair) -> Rows:
+    """Sequences `(N, T)`, vectors `(N, D)`, one long sequence `(N,)`, or a pair with contexts.
 
     Raises:
         ValueError: If a tensor has another number of dimensions, or holds values that are not
-            finite.
+            finite, or the parts of a pair differ in length.
     """
-    if isinstance(data, Corpus):
-        return CorpusSource(data, split, batch_size, clip_samples, seed)
-    if data.dim() not in (1, 2) or data.numel() == 0:
+    x, context = data if isinstance(data, tuple) else (data, None)
+    if x is not None:
+        if x.dim() not in (1, 2) or x.numel() == 0:
+            raise ValueError(
+                f"the data has shape {tuple(x.shape)}; give one long sequence (N,), sequences (N, "
+                "T) or vectors (N, D)"
+            )
+        x = x.unsqueeze(0) if x.dim() == 1 else x
+    for part in (x, context):
+        if part is not None and not bool(torch.isfinite(part).all()):
+            raise ValueError(
+                "the data holds values that are not finite (NaN or infinite); remove them first"
+            )
+    if x is not None and context is not None and x.shape[0] != context.shape[0]:
         raise ValueError(
-            f"the data has shape {tuple(data.shape)}; give one long sequence (N,), sequences (N, "
-            "T) or vectors (N, D)"
+            f"there are {x.shape[0]} rows of data but {context.shape[0]} of context; "
+            "give each row its own"
         )
-    if not bool(torch.isfinite(data).all()):
-        raise ValueError(
-            "the data holds values that are not finite (NaN or infinite); remove them first"
-        )
-    return TensorSource(
-        data.unsqueeze(0) if data.dim() == 1 else data, batch_size, clip_samples, seed
-    )
+    return Rows(x, context)
 
 
 class TensorSource:
     """Rows of a tensor, drawn at random; rows longer than a clip are cropped at random.
 
     Arguments:
-        rows: `(N, T)`.
+        rows: `x (N, T)`, and the context of each row where there is one.
         batch_size: Rows per batch.
         clip_samples: Longest piece of a row.
         seed: Seed of the choice.
+
+    Raises:
+        ValueError: If rows that have a context would be cropped: it belongs to the whole.
     """
 
     grid_nats = 0.0
 
-    def __init__(self, rows: Tensor, batch_size: int, clip_samples: int, seed: int) -> None:
-        self.rows = rows
+    def __init__(self, rows: Rows, batch_size: int, clip_samples: int, seed: int) -> None:
+        assert rows.x is not None, "rows without x are for NoiseSource"
+        self.rows, self.context = rows.x, rows.context
         self.batch_size = batch_size
-        self.clip_samples = min(clip_samples, rows.shape[1])
-        self.whole = self.clip_samples == rows.shape[1]
+        self.clip_samples = min(clip_samples, self.rows.shape[1])
+        self.whole = self.clip_samples == self.rows.shape[1]
         self.seed = seed
+        if self.context is not None and not self.whole:
+            raise ValueError(
+                f"rows of {self.rows.shape[1]} values have a context each and cannot be cropped "
+                f"to 'clip_samples' {clip_samples}; raise it"
+            )
 
     def batch(self, step: int) -> Batch:
         """The batch of one step."""
@@ -125,12 +175,22 @@ class TensorSource:
             num_samples - self.clip_samples + 1, (self.batch_size, 1), generator=generator
         )
         x = self.rows[row, start + torch.arange(self.clip_samples)]
-        return Batch(x, None, (self.batch_size, self.clip_samples))
+        context = None if self.context is None else self.context[row.squeeze(1)]
+        return Batch(x, context, (self.batch_size, self.clip_samples))
 
     def reference(self, num_samples: int) -> Reference:
         """Rows from the front, until there are `num_samples`."""
         num_rows = max(1, num_samples // self.rows.shape[1])
         return Reference(self.rows[:num_rows, :num_samples], None)
+
+
+def whole_batches(rows: Rows, num: int) -> list[Batch]:
+    """The first `num` rows, each once, in batches of equal size."""
+    assert rows.x is not None, "rows are measured by their x"
+    rows = rows.at(slice(num))
+    num_batches = -(-len(rows) // ROWS_AT_ONCE)
+    pieces = (rows.at(slice(first, None, num_batches)) for first in range(num_batches))
+    return [Batch(x, context, (x.shape[0], x.shape[1])) for x, context in pieces if x is not None]
 
 
 class CorpusSource:
@@ -182,25 +242,41 @@ class CorpusSource:
 
 
 class NoiseSource:
-    """No data, only a shape: an unconditional teacher is distilled from the student's noise alone.
+    """No data, only a shape and perhaps contexts: the student's own noise is all there is.
 
     Arguments:
         teacher: Draws the few sequences that the student's scale is set by.
         batch_size: Sequences per batch.
         length: Samples per sequence.
+        context: Contexts `(N, ...)` of which each batch takes some at random; None for
+            unconditional teachers.
+        seed: Seed of that choice.
     """
 
     whole = True
     grid_nats = 0.0
 
-    def __init__(self, teacher: Density, batch_size: int, length: int) -> None:
+    def __init__(
+        self,
+        teacher: Density,
+        batch_size: int,
+        length: int,
+        context: Tensor | None = None,
+        seed: int = 0,
+    ) -> None:
         self.teacher = teacher
         self.shape = (batch_size, length)
         self.clip_samples = length
+        self.context = context
+        self.seed = seed
 
     def batch(self, step: int) -> Batch:
         """A shape; the noise is drawn by the objective, seeded by the step."""
-        return Batch(None, None, self.shape)
+        if self.context is None:
+            return Batch(None, None, self.shape)
+        generator = step_generator(self.seed, step)
+        row = torch.randint(self.context.shape[0], self.shape[:1], generator=generator)
+        return Batch(None, self.context[row], self.shape)
 
     def reference(self, num_samples: int) -> Reference:
         """Draws of the teacher: many short ones, as sequential samplers cost by their length."""
@@ -208,12 +284,22 @@ class NoiseSource:
         if isinstance(teacher, nn.Module):
             teacher = deepcopy(teacher).eval()
         num_draws = max(1, num_samples // self.clip_samples)
+        if hasattr(teacher, "num_dims"):  # vectors: their length is their own
+            num_draws = min(num_draws, 1000)
+            context = self._contexts(num_draws)
+            return Reference(teacher.sample(num_draws, context), None)
         if isinstance(teacher, Autoregressive | InverseAutoregressive):
             length = min(self.clip_samples, 1000)
             draws = teacher.sample(min(num_draws, 64), length=length)  # type: ignore[call-arg]
         else:
-            draws = teacher.sample(num_draws)
+            num_draws = min(num_draws, 1000)
+            draws = teacher.sample(num_draws, self._contexts(num_draws))
         return Reference(draws, None)
+
+    def _contexts(self, num: int) -> Tensor | None:
+        if self.context is None:
+            return None
+        return self.context[torch.arange(num, device=self.context.device) % len(self.context)]
 
 
 def _spread(num: int) -> Iterator[int]:

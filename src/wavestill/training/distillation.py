@@ -43,6 +43,18 @@ class Distillation(Task):
         """The divergence, first of the objective's terms."""
         return f"{next(iter(self.objective.terms))}_nats"
 
+    @property
+    def changing(self) -> tuple[str, ...]:
+        """The student and the balance; the teacher too where it moves."""
+        moving = (
+            () if self.objective.moving is None else ("objective.moving.", "objective.teacher.")
+        )
+        return ("model.", "objective.balance.", *moving)
+
+    def trained(self) -> list[nn.Parameter]:
+        """The student's parameters, and those that the objective learns."""
+        return [*super().trained(), *self.objective.learned()]
+
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective's weighted sum, its terms and their weights."""
         losses = self.objective(batch.x, batch.context, shape=batch.shape)

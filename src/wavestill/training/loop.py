@@ -1,5 +1,6 @@
 """`fit` and `distill`: the library calls behind the commands."""
 
+import math
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -7,12 +8,30 @@ import torch
 from torch import Tensor, nn
 
 from wavestill.audio.corpus import Corpus
-from wavestill.density import as_density
-from wavestill.distillation import Objective, StepDivergence
+from wavestill.density import Density, as_density
+from wavestill.distillation import Objective, StepDivergence, Term
+from wavestill.distillation.teacher_samples import (
+    JointForwardKL,
+    Mirrored,
+    TeacherSamples,
+    is_mirrored,
+)
 from wavestill.divergences import KL
+from wavestill.models.adoption import adopt
 from wavestill.settings import plain_settings
-from wavestill.training.config import TrainingConfig, training_config
-from wavestill.training.data import Data, NoiseSource, Source, source_of
+from wavestill.training.config import TrainingConfig, training_config, vector_defaults
+from wavestill.training.data import (
+    Batch,
+    CorpusSource,
+    Data,
+    NoiseSource,
+    Pair,
+    Rows,
+    Source,
+    TensorSource,
+    rows_of,
+    whole_batches,
+)
 from wavestill.training.distillation import Distillation
 from wavestill.training.folder import RunFolder, open_run
 from wavestill.training.history import History
@@ -23,6 +42,12 @@ Model = TypeVar("Model", bound=nn.Module)
 
 _REFERENCE_SAMPLES = 500_000
 """Samples that scales and a linear predictor are set by: plenty, and soon done."""
+
+FORWARD_PASSES_MAX = 8
+"""Passes up to which a student's density of foreign vectors is cheap enough to train by."""
+
+HELD_OUT_SHARE = 0.1
+"""Share of the rows that `fit` holds out for early stopping where no validation data are given."""
 
 
 @runtime_checkable
@@ -55,12 +80,16 @@ def fit(
     The model is trained in place and ends with its averaged weights, in eval mode.
 
     Arguments:
-        model: Anything with `conditionals` (`Autoregressive`) or `log_prob` (`Density`) that is a
-            module.
+        model: A module with `conditionals` (`Autoregressive`) or `log_prob` (`Density`), or one
+            that returns a distribution when called with the context, as zuko's flows do.
         data: A prepared `Corpus`; one long sequence `(N,)`, of which random crops are taken;
-            sequences `(N, T)`; or vectors `(N, D)`.
-        validation: Held-out material of the same kind; a corpus's own `valid` split where nothing
-            is given.
+            sequences `(N, T)`; vectors `(N, D)`; or a pair of either kind of rows and the context
+            of each, `(x (N, D), context (N, ...))`. Where there are more rows than columns they
+            are taken for vectors: then `config` and `settings` may be left out altogether (5000
+            steps of up to 256 rows, `patience` 10).
+        validation: Held-out material of the same kind. Where nothing is given: a corpus's own
+            `valid` split; of rows, if there is a `patience`, a tenth, chosen by the seed and left
+            out of training.
         out: Folder of the run (figures, checkpoints, sounds); None: nothing is written.
         resume: Go on with the run in `out` from its last checkpoint.
         seed: Seed of batches, noise and dropout.
@@ -86,24 +115,29 @@ def fit(
         >>> history.column("step")
         [2.0]
     """
-    config = training_config(config, settings)
     data, validation = _in_precision(data, model), _in_precision(validation, model)
-    source = source_of(
-        data, batch_size=config.batch_size, clip_samples=config.clip_samples, seed=seed
-    )
+    rows = None if isinstance(data, Corpus) else _rows_with_x(data)
+    config = training_config(config, settings, _defaults(rows))
+    held_out_rows: Data | Rows | None = validation
+    if rows is not None and validation is None and config.patience is not None:
+        rows, held_out_rows = _hold_out(rows, seed)
+    source = _source(data, rows, config, seed)
     skip = _skip_samples(config, model, source)
-    held_out = _held_out(data, validation, config, seed, skip)
-    task = Likelihood(
-        model,
-        config,
-        seed,
-        skip_samples=skip,
-        grid_nats=source.grid_nats,
-    )
+    held_out = _held_out(data, held_out_rows, config, seed, skip)
+    learner = model if hasattr(model, "log_prob") else as_density(model)  # a flow of zuko's
+    assert isinstance(learner, nn.Module)
+    task = Likelihood(learner, config, seed, skip_samples=skip, grid_nats=source.grid_nats)
     if calibrate and not _has_begun(out, resume=resume):
         _calibrate(model, source)
     run = _open(out, recipe, config, seed, resume=resume)
-    return model, train(task, source, held_out, run, data, title="teacher", progress=progress)
+    history = train(
+        *(task, source, held_out, run, data),
+        title="teacher",
+        criterion="valid_nats",
+        progress=progress,
+    )
+    model.eval()
+    return model, history
 
 
 def distill(
@@ -113,6 +147,7 @@ def distill(
     *,
     length: int | None = None,
     objective: Objective | None = None,
+    forward_weight: float | None = None,
     validation: Data | None = None,
     out: Path | str | None = None,
     resume: bool = False,
@@ -134,10 +169,18 @@ def distill(
         teacher: A density, or anything `as_density` takes.
         student: An inverse autoregressive density (`rsample`) that is a module.
         data: As for `fit`: what the samples are conditioned on and, for spectral terms, compared
-            with. None for unconditional teachers: the student's own noise is all that is needed.
-        length: Samples per sequence where there are no data; `clip_samples` where it is not given.
-        objective: Terms and weights; None: the KL divergence per step alone.
-        validation: Held-out material; a corpus's own `valid` split where nothing is given.
+            with. None for unconditional teachers: the student's own noise is all that is needed;
+            `(None, context (N, ...))` where there are contexts and nothing else.
+        length: Samples per sequence where there are no data. Where it is not given: a student of
+            vectors knows its own (`num_dims`), and then `config` and `settings` may be left out
+            too; otherwise `clip_samples`.
+        objective: Terms and weights; None: the KL divergence per step, and for vectors forward KL.
+        forward_weight: Weight of forward KL on the teacher's samples beside the reverse one of
+            weight 1, which forgives a dropped mode. None: 1 for flows that give the density of
+            foreign vectors in up to 8 passes, otherwise 0.
+        validation: Held-out material; where nothing is given, a corpus's own `valid` split.
+            Without data, and for a `patience`, the divergence of fresh noise is the held-out
+            figure.
         out: As for `fit`.
         resume: As for `fit`.
         seed: As for `fit`.
@@ -156,36 +199,72 @@ def distill(
         ValueError: As for `fit`; and if a term of the objective needs recordings but there are
             none, or it is an objective of another student.
     """
-    config = training_config(config, settings)
     learner: object = student
     if objective is not None and objective.student is not learner:
         raise ValueError(
             "'objective' holds another student than the one to train; build it with this one"
         )
     data, validation = _in_precision(data, student), _in_precision(validation, student)
-    density = as_density(teacher)
+    adopted = adopt(teacher) if isinstance(teacher, nn.Module) else None
+    density = as_density(teacher) if adopted is None else adopted
+    rows = None if data is None or isinstance(data, Corpus) else rows_of(data)
+    size: int | None = getattr(student, "num_dims", None)
+    defaults = _defaults(rows) if size is None else vector_defaults()
+    config = training_config(config, settings, defaults)
     skip = 0
     source: Source
-    held_out: Source | None
-    if data is None:
-        source = NoiseSource(density, config.batch_size, length or config.clip_samples)
-        held_out = source
+    held_out: list[Batch] | None
+    if data is None or (rows is not None and rows.x is None):
+        context = None if rows is None else rows.context
+        length = length or size or config.clip_samples
+        source = NoiseSource(density, config.batch_size, length, context, seed)
+        held_out = _fresh(source, config)
     else:
-        source = source_of(
-            data, batch_size=config.batch_size, clip_samples=config.clip_samples, seed=seed
-        )
+        source = _source(data, rows, config, seed)
         skip = _skip_samples(config, student, source)
         held_out = _held_out(data, validation, config, seed, skip)
+        if held_out is None and config.patience is not None:
+            held_out = _fresh(source, config)
     if calibrate and not _has_begun(out, resume=resume):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             _calibrate(student, source)
     if objective is None:
-        objective = Objective(density, student, {"kl": StepDivergence(KL(), skip_samples=skip)})  # type: ignore[arg-type]
+        objective = _divergences(density, student, forward_weight, skip)
     spec = data.spec if isinstance(data, Corpus) else None
     task = Distillation(student, objective, config, seed, skip_samples=skip, spec=spec)
     run = _open(out, recipe, config, seed, resume=resume)
-    return student, train(task, source, held_out, run, data, title="student", progress=progress)
+    history = train(
+        *(task, source, held_out, run, data),
+        title="student",
+        criterion="valid_kl_nats",
+        progress=progress,
+    )
+    return student, history
+
+
+def _divergences(
+    teacher: Density, student: nn.Module, forward_weight: float | None, skip_samples: int
+) -> Objective:
+    """The objective where none is given."""
+    terms: dict[str, Term] = {"kl": StepDivergence(KL(), skip_samples=skip_samples)}
+    weights = {"kl": 1.0}
+    samples = TeacherSamples()
+    mirrored = is_mirrored(teacher, student)
+    if mirrored:
+        terms["mirrored"], weights["mirrored"] = Mirrored(samples), 1.0
+    if forward_weight is None:
+        num_passes = getattr(student, "num_passes", math.inf)
+        forward_weight = float(num_passes <= FORWARD_PASSES_MAX and not mirrored)
+    if forward_weight:
+        if not isinstance(student, Density):
+            raise ValueError(
+                f"'forward_weight' is {forward_weight} but {type(student).__name__} gives no "
+                "density of its teacher's samples; set it to 0"
+            )
+        terms["forward_kl"] = JointForwardKL(samples)
+        weights["forward_kl"] = forward_weight
+    return Objective(teacher, student, terms, weights)  # type: ignore[arg-type]
 
 
 def _open(
@@ -209,29 +288,87 @@ DataOrNone = TypeVar("DataOrNone", bound=Data | None)
 
 def _in_precision(data: DataOrNone, model: nn.Module) -> DataOrNone:
     """Tensors in the model's own precision."""
-    if isinstance(data, Tensor):
-        return data.to(next(model.parameters()).dtype)  # type: ignore[return-value]
-    return data
+    dtype = next(model.parameters()).dtype
+
+    def cast(part: Tensor | None) -> Tensor | None:
+        return part.to(dtype) if part is not None and part.is_floating_point() else part
+
+    if isinstance(data, tuple):
+        return tuple(cast(part) for part in data)  # type: ignore[return-value]
+    return data.to(dtype) if isinstance(data, Tensor) else data  # type: ignore[return-value]
+
+
+def _rows_with_x(data: Tensor | Pair) -> Rows:
+    """Rows to learn from."""
+    rows = rows_of(data)
+    if rows.x is None:
+        raise ValueError("there are contexts but no data; give a pair (x, context)")
+    return rows
+
+
+def _defaults(rows: Rows | None) -> dict[str, Any] | None:
+    """Settings of a run on vectors; None where every run needs its own."""
+    return vector_defaults(len(rows)) if rows is not None and rows.are_vectors else None
+
+
+def _hold_out(rows: Rows, seed: int) -> tuple[Rows, Rows]:
+    """Most of the rows, and a share of them to validate on."""
+    if len(rows) < 2:
+        raise ValueError(
+            f"'patience' needs held-out material, and there is {len(rows)} sequence; "
+            "give 'validation'"
+        )
+    return rows.split(max(1, round(HELD_OUT_SHARE * len(rows))), seed)
+
+
+def _source(data: Data, rows: Rows | None, config: TrainingConfig, seed: int) -> Source:
+    """Batches to train on."""
+    if isinstance(data, Corpus):
+        return CorpusSource(data, "train", config.batch_size, config.clip_samples, seed)
+    assert rows is not None
+    return TensorSource(rows, config.batch_size, config.clip_samples, seed)
+
+
+def _fresh(source: Source, config: TrainingConfig) -> list[Batch]:
+    """Batches whose noise is no training step's: steps are seeded by large numbers only."""
+    size = source.batch(0).shape[0]
+    return [source.batch(step) for step in range(-(-config.validation_clips // size))]
 
 
 def _held_out(
-    data: Data, validation: Data | None, config: TrainingConfig, seed: int, skip_samples: int
-) -> Source | None:
-    """Held-out batches; None where there are none longer than what is left out of the figures."""
-    batch_size = min(config.batch_size, config.validation_clips)
+    data: Data,
+    validation: Data | Rows | None,
+    config: TrainingConfig,
+    seed: int,
+    skip_samples: int,
+) -> list[Batch] | None:
+    """Held-out batches; None where there are none longer than what is left out of the figures.
+
+    Rows are taken whole and each once; crops of longer material at random.
+    """
+    size = min(config.batch_size, config.validation_clips)
+    crops = {"clip_samples": config.clip_samples, "batch_size": size, "seed": seed + 1}
     if validation is None:
         if not isinstance(data, Corpus) or len(data.split("valid")) == 0:
+            if config.patience is not None and isinstance(data, Corpus):
+                raise ValueError(
+                    "'patience' needs held-out material, and the corpus has no 'valid' split; "
+                    "give 'validation'"
+                )
             return None
         validation = data
-    split = "valid" if isinstance(validation, Corpus) else "train"
-    held_out = source_of(
-        validation,
-        batch_size=batch_size,
-        clip_samples=config.clip_samples,
-        seed=seed + 1,
-        split=split,
-    )
-    return held_out if held_out.clip_samples > skip_samples else None
+    held_out: Source
+    if isinstance(validation, Corpus):
+        held_out = CorpusSource(validation, "valid", **crops)
+    else:
+        rows = validation if isinstance(validation, Rows) else _rows_with_x(validation)
+        held_out = TensorSource(rows, **crops)
+        if held_out.whole:
+            return whole_batches(rows, config.validation_clips)
+    if held_out.clip_samples <= skip_samples:
+        return None
+    num_batches = -(-config.validation_clips // held_out.batch(0).shape[0])
+    return [held_out.batch(step) for step in range(num_batches)]
 
 
 def _skip_samples(config: TrainingConfig, model: nn.Module, source: Source) -> int:

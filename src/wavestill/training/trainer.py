@@ -19,11 +19,12 @@ from wavestill.training.callbacks.averaging import Averaging
 from wavestill.training.callbacks.budget import Budget
 from wavestill.training.callbacks.checkpoints import Checkpoints
 from wavestill.training.callbacks.figures import Figures
+from wavestill.training.callbacks.patience import Patience
 from wavestill.training.callbacks.progress import ProgressLine
 from wavestill.training.callbacks.sounds import sounds_of
 from wavestill.training.callbacks.validation import Validation
 from wavestill.training.config import TrainingConfig, in_bfloat16
-from wavestill.training.data import Data, Source, Steps
+from wavestill.training.data import Batch, Data, Source, Steps
 from wavestill.training.folder import RunFolder
 from wavestill.training.history import History
 from wavestill.training.module import Task
@@ -35,11 +36,12 @@ _SOUND_SECONDS = {True: 5.0, False: 1.0}
 def train(
     task: Task,
     source: Source,
-    held_out: Source | None,
+    held_out: list[Batch] | None,
     run: RunFolder | None,
     data: Data | None,
     *,
     title: str,
+    criterion: str,
     progress: bool | None,
 ) -> History:
     """Train a task; its model ends with averaged weights, in eval mode.
@@ -51,6 +53,7 @@ def train(
         run: Its folder, whose last checkpoint is gone on from; None: nothing is written.
         data: Where the sounds to listen to come from, if it is a corpus.
         title: What the progress bar says.
+        criterion: The held-out figure that `patience` waits for.
         progress: Show the bar; None: if standard error is a terminal.
 
     Raises:
@@ -64,14 +67,18 @@ def train(
     averaging = Averaging(config.averaging)
     validation = None
     if held_out is not None:
-        num_batches = -(-config.validation_clips // held_out.batch(0).shape[0])
-        validation = Validation(held_out, num_batches, averaging)
+        validation = Validation(held_out, averaging)
     writer = None if run is None else SummaryWriter(str(run.tensorboard))
     callbacks: list[pl.Callback] = [
         budget,
         averaging,
         Figures(history, budget, validation, config, writer),
     ]
+    patience = None
+    if config.patience is not None:
+        assert validation is not None, "early stopping has held-out material"
+        patience = Patience(config.patience, criterion, history, averaging)
+        callbacks.append(patience)
     if run is not None and writer is not None:
         if config.sound_minutes is not None and isinstance(data, Corpus):
             seconds = _SOUND_SECONDS[isinstance(task.model, InverseAutoregressive)]
@@ -104,6 +111,8 @@ def train(
     finally:
         if writer is not None:
             writer.close()
+    if patience is not None:
+        patience.restore()
     averaging.keep(task)
     task.model.eval()
     return history

@@ -28,6 +28,12 @@ class Averaging(pl.Callback):
         self.decay = decay
         self._averages: list[Tensor] | None = None
 
+    @property
+    def averages(self) -> list[Tensor]:
+        """The averages of the parameters in training, in their order."""
+        assert self._averages is not None, "averages begin with the run"
+        return self._averages
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin with the weights as they are, unless a checkpoint brought averages."""
         assert isinstance(pl_module, Task)
@@ -48,15 +54,13 @@ class Averaging(pl.Callback):
     ) -> None:
         """Move the averages towards the new weights."""
         assert isinstance(pl_module, Task)
-        assert self._averages is not None
         step = trainer.global_step
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self._averages, [w.detach() for w in pl_module.trained()], 1 - decay)
+        torch._foreach_lerp_(self.averages, [w.detach() for w in pl_module.trained()], 1 - decay)
 
     @contextmanager
     def applied(self, task: Task) -> Iterator[None]:
         """Within it the model runs in evaluation mode on its averaged weights."""
-        assert self._averages is not None
         weights = task.trained()
         current = [weight.detach().clone() for weight in weights]
         was_training = task.model.training
@@ -72,8 +76,7 @@ class Averaging(pl.Callback):
     @torch.no_grad()
     def keep(self, task: Task) -> None:
         """Write the averages into the model."""
-        assert self._averages is not None
-        torch._foreach_copy_(list[Tensor](task.trained()), self._averages)
+        torch._foreach_copy_(list[Tensor](task.trained()), self.averages)
 
     def state_dict(self) -> dict[str, Any]:
         """The averages."""

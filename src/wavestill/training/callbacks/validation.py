@@ -3,7 +3,7 @@
 import torch
 
 from wavestill.training.callbacks.averaging import Averaging
-from wavestill.training.data import Source
+from wavestill.training.data import Batch
 from wavestill.training.module import Task
 
 
@@ -11,13 +11,12 @@ class Validation:
     """Figures of a task on a fixed set of held-out batches.
 
     Arguments:
-        source: Held-out material.
-        num_batches: How many batches of it; the same ones each time.
+        batches: The held-out batches; the same ones each time.
         averaging: Where the averaged weights are.
     """
 
-    def __init__(self, source: Source, num_batches: int, averaging: Averaging) -> None:
-        self.batches = [source.batch(step) for step in range(num_batches)]
+    def __init__(self, batches: list[Batch], averaging: Averaging) -> None:
+        self.batches = batches
         self.averaging = averaging
 
     @torch.no_grad()
