@@ -16,7 +16,7 @@ demo: $(EVAL)
 	$(BIN)/wavestill demo $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(CORPUS),--corpus "$(CORPUS)")
 
 test: $(DEV)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(DEV)
 	$(BIN)/ruff check .

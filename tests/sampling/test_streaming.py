@@ -74,7 +74,7 @@ def test_memory_does_not_grow_with_the_sound():
     sound = stream(sampler, model.frame_stream(), (frame for _ in range(500)), model.base)
     for i, _ in enumerate(sound):
         if i > 200:
-            histories = sampler._state._histories()
+            histories = sampler._state.histories()
             sizes.add(sum(history._buffer.numel() for history in histories))
     assert len(sizes) == 1
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from wavestill.density import Context
-from wavestill.distributions import Base, Distribution, standard_noise
+from wavestill.distributions import Distribution
 from wavestill.models.prefix import Prefix
+from wavestill.models.vector_density import VectorDensity
 from wavestill.models.vector_heads import Head, VectorHead
 from wavestill.nn.masked import MaskedNetwork
-from wavestill.sampling.cached import cached
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class MADEConfig:
     num_context: int = 0
 
 
-class MADE(nn.Module):
+class MADE(VectorDensity):
     r"""Autoregressive density whose laws are all outputs of one masked network.
 
     .. math:: p(x) = \prod_i p\big(x_i \mid \theta_i\big), \qquad
@@ -63,34 +63,13 @@ class MADE(nn.Module):
     """
 
     def __init__(self, config: MADEConfig) -> None:
-        super().__init__()
+        super().__init__(VectorHead(config.head, config.num_dims, config.num_mixtures))
         self.config = config
-        self.head = VectorHead(config.head, config.num_dims, config.num_mixtures)
         self.net = MaskedNetwork(
             config.num_dims, config.hidden, self.head.num_outputs, config.num_context
         )
-        self._bias().copy_(self.head.initial_bias())
-
-    @property
-    def num_dims(self) -> int:
-        """Dimensions of a vector."""
-        return self.config.num_dims
-
-    @property
-    def base(self) -> Base:
-        """The base noise its samples are made from."""
-        return self.head.base
-
-    @torch.no_grad()
-    def calibrate(self, x: Tensor, frames: Tensor | None = None) -> None:
-        """Take each dimension's frequency, or mean and spread, from training data.
-
-        Arguments:
-            x: Vectors `(B, n)`.
-            frames: Not used.
-        """
-        del frames
-        self.head.calibrate(x, self._bias())
+        with torch.no_grad():
+            self._output_bias().copy_(self.head.initial_bias())
 
     def conditionals(self, x: Float[Tensor, "B n"], context: Context = None) -> Distribution:
         r"""The law of every dimension given those before it, `(B, n)`: one pass.
@@ -133,41 +112,11 @@ class MADE(nn.Module):
         rows = torch.arange(x_new.shape[0], device=x_new.device).unsqueeze(1)
         return self.head.law(outputs[rows, places], places), state
 
-    def log_prob(self, x: Float[Tensor, "B n"], context: Context = None) -> Float[Tensor, " B"]:
-        """Log-likelihood in nats, `(B,)`."""
-        return self.conditionals(x, context).log_prob(x).sum(-1)
-
-    @torch.no_grad()
-    def sample(
-        self,
-        num: int,
-        context: Context = None,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "B n"]:
-        """Ancestral samples `(num, n)`, `n` passes.
-
-        Arguments:
-            num: Vectors to draw.
-            context: As for `conditionals`, batch `num`.
-            generator: Source of the noise.
-        """
-        like = self.net.direct.bias
-        noise = standard_noise(
-            self.base,
-            (num, self.num_dims),
-            generator=generator,
-            device=like.device,
-            dtype=like.dtype,
-        )
-        return cached(self, noise, context)
-
     def _outputs(self, x: Tensor, context: Context) -> Tensor:
         """Outputs `(B, n, P)` of whole vectors."""
         places = torch.arange(self.num_dims, device=x.device)
         outputs: Tensor = self.net(self.head.inner(x, places), context)
         return outputs
 
-    def _bias(self) -> Tensor:
-        """The output biases, `(n, P)`."""
-        return self.net.direct.bias.detach().view(self.num_dims, -1)
+    def _output_bias(self) -> Tensor:
+        return self.net.direct.bias.view(self.num_dims, -1)

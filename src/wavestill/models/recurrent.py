@@ -5,7 +5,7 @@ r"""Vectors drawn along one running hidden sum: what NADE and RNADE share.
 """
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from itertools import chain
 
@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wavestill.density import Context
-from wavestill.distributions import Base, Distribution, standard_noise
+from wavestill.distributions import Distribution
 from wavestill.models.sequences import rewound
+from wavestill.models.vector_density import VectorDensity
 from wavestill.models.vector_heads import VectorHead
 from wavestill.nn.running_sum import CHUNK_INPUTS, RunningSum
-from wavestill.sampling.cached import cached
 
 OUTPUT_GAIN = 0.5
 """Standard deviation of the initial outputs per unit of hidden activation."""
@@ -62,7 +62,7 @@ class RecurrentState:
             self.position = rewound(self.position[index], 0)
 
 
-class RecurrentDensity(nn.Module, ABC):
+class RecurrentDensity(VectorDensity):
     """An autoregressive density of vectors along one running hidden sum.
 
     Likelihood and sampling cost O(n d) each. Subclasses say what the hidden units are.
@@ -77,24 +77,13 @@ class RecurrentDensity(nn.Module, ABC):
     def __init__(
         self, head: VectorHead, num_hidden: int, num_context: int, input_gain: float
     ) -> None:
-        super().__init__()
+        super().__init__(head)
         num_dims = len(head.loc)
-        self.head = head
         self.sums = RunningSum(num_dims, num_hidden, num_context, input_gain)
         self.weight = nn.Parameter(torch.randn(num_dims, num_hidden, head.num_outputs))
         self.bias = nn.Parameter(head.initial_bias().repeat(num_dims, 1))
         with torch.no_grad():
             self.weight.mul_(OUTPUT_GAIN / math.sqrt(num_hidden))
-
-    @property
-    def base(self) -> Base:
-        """The base noise its samples are made from."""
-        return self.head.base
-
-    @property
-    def num_dims(self) -> int:
-        """Dimensions of a vector."""
-        return self.bias.shape[0]
 
     @abstractmethod
     def _hidden(self, sums: Tensor, *own: Tensor) -> Tensor:
@@ -104,16 +93,8 @@ class RecurrentDensity(nn.Module, ABC):
         """Parameters per dimension that the hidden units have beside the sums."""
         return ()
 
-    @torch.no_grad()
-    def calibrate(self, x: Tensor, frames: Tensor | None = None) -> None:
-        """Take each dimension's frequency, or mean and spread, from training data.
-
-        Arguments:
-            x: Vectors `(B, n)`.
-            frames: Not used.
-        """
-        del frames
-        self.head.calibrate(x, self.bias)
+    def _output_bias(self) -> Tensor:
+        return self.bias
 
     def _outputs(self, sums: Tensor, weight: Tensor, bias: Tensor, *own: Tensor) -> Tensor:
         """Outputs `(k, B, P)`; parameters are of each dimension, `(k, ...)`, or row too."""
@@ -197,35 +178,6 @@ class RecurrentDensity(nn.Module, ABC):
             torch.cat(chunks), *(p[places.movedim(-1, 0)] for p in self._per_dim())
         )
         return self.head.law(outputs.transpose(0, 1), places), state
-
-    def log_prob(self, x: Float[Tensor, "B n"], context: Context = None) -> Float[Tensor, " B"]:
-        """Log-likelihood in nats, `(B,)`."""
-        return self.conditionals(x, context).log_prob(x).sum(-1)
-
-    @torch.no_grad()
-    def sample(
-        self,
-        num: int,
-        context: Context = None,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "B n"]:
-        """Ancestral samples `(num, n)`, O(n d) each.
-
-        Arguments:
-            num: Vectors to draw.
-            context: As for `conditionals`, batch `num`.
-            generator: Source of the noise.
-        """
-        like = self.bias
-        noise = standard_noise(
-            self.base,
-            (num, self.num_dims),
-            generator=generator,
-            device=like.device,
-            dtype=like.dtype,
-        )
-        return cached(self, noise, context)
 
     @torch.no_grad()
     def textbook_sample(
