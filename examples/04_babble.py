@@ -31,26 +31,6 @@ from wavestill.models.packed_student import PackedStudent
 CLIP_FRAMES = 128
 
 
-class Rows(torch.nn.Module):
-    """A density of frames `(B, F, C)` as one of rows `(B, F * C)`, which `fit` takes."""
-
-    def __init__(self, prior: FramePrior) -> None:
-        super().__init__()
-        self.prior = prior
-
-    def log_prob(self, x: Tensor, context: None = None) -> Tensor:
-        """Log-density in nats."""
-        return self.prior.log_prob(x.view(len(x), -1, self.prior.config.num_features), context)
-
-    def sample(self, num: int, context: None = None) -> Tensor:
-        """Draws."""
-        return self.prior.sample(num, context, length=CLIP_FRAMES).flatten(1)
-
-
-def rows_of(frames: Tensor, hop: int) -> Tensor:
-    return frames.unfold(0, CLIP_FRAMES, hop).transpose(1, 2).flatten(1)
-
-
 def first_order_nats(train: Tensor, clips: list[Tensor], *, pitch: bool) -> float:
     """Nats per frame of z_f = a z_(f-1) + b + s e for each mel, and for F0 where it is voiced."""
     num_mels = train.shape[1] - 2 * pitch
@@ -142,8 +122,9 @@ if options.prior:
     prior.eval()
 else:
     _, history = wavestill.fit(
-        Rows(prior),
-        rows_of(train, CLIP_FRAMES // 2),
+        prior,
+        train.unfold(0, CLIP_FRAMES, CLIP_FRAMES // 2).transpose(1, 2),
+        calibrate=False,
         minutes=options.minutes,
         batch_size=16,
         clip_samples=CLIP_FRAMES * spec.num_features,

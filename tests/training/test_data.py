@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import wavestill
-from wavestill.training.data import CorpusSource
+from wavestill.training.data import CorpusSource, TensorSource, rows_of
 
 
 def test_crops_longer_than_the_recordings_are_refused_by_the_settings_name(corpus, tiny_voice):
@@ -32,3 +32,13 @@ def test_clips_no_longer_than_what_is_left_out_are_not_validated_on(tiny_voice, 
     _, without = wavestill.fit(model, data, validation=torch.randn(2, 90), **settings)
     assert torch.isfinite(torch.tensor(with_validation.last("valid_nats")))
     assert not torch.isfinite(torch.tensor(without.last("valid_nats")))
+
+
+def test_sequences_of_frames_are_cropped_along_time():
+    frames = torch.randn(6, 20, 5)
+    prior = wavestill.FramePrior(wavestill.FramePriorConfig(5, pitch=False, channels=8))
+    wavestill.fit(prior, frames, clip_samples=12, batch_size=3, max_steps=1)
+    x = TensorSource(rows_of(frames), batch_size=3, clip_samples=12, seed=0).batch(0).x
+    assert x.shape == (3, 12, 5)
+    windows = frames.unfold(1, 12, 1).transpose(2, 3).reshape(-1, 12, 5)
+    assert all(any(torch.equal(row, window) for window in windows) for row in x)

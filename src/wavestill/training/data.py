@@ -107,11 +107,11 @@ class Rows(NamedTuple):
     @property
     def are_vectors(self) -> bool:
         """Whether there are more rows than columns, as of vectors and seldom of sequences."""
-        return self.x is not None and self.x.shape[0] > self.x.shape[1]
+        return self.x is not None and self.x.dim() == 2 and self.x.shape[0] > self.x.shape[1]
 
 
 def rows_of(data: Tensor | Pair) -> Rows:
-    """Sequences `(N, T)`, vectors `(N, D)`, one long sequence `(N,)`, or a pair with contexts.
+    """Sequences `(N, T)` or `(N, T, C)`, vectors `(N, D)`, one long sequence `(N,)`, or a pair.
 
     Raises:
         ValueError: If a tensor has another number of dimensions, or holds values that are not
@@ -119,10 +119,10 @@ def rows_of(data: Tensor | Pair) -> Rows:
     """
     x, context = data if isinstance(data, tuple) else (data, None)
     if x is not None:
-        if x.dim() not in (1, 2) or x.numel() == 0:
+        if x.dim() not in (1, 2, 3) or x.numel() == 0:
             raise ValueError(
-                f"the data has shape {tuple(x.shape)}; give one long sequence (N,), sequences (N, "
-                "T) or vectors (N, D)"
+                f"the data has shape {tuple(x.shape)}; give one long sequence (N,), sequences "
+                "(N, T) or (N, T, C), or vectors (N, D)"
             )
         x = x.unsqueeze(0) if x.dim() == 1 else x
     for part in (x, context):
@@ -169,7 +169,7 @@ class TensorSource:
     def batch(self, step: int) -> Batch:
         """The batch of one step."""
         generator = step_generator(self.seed, step)
-        num_rows, num_samples = self.rows.shape
+        num_rows, num_samples = self.rows.shape[:2]
         row = torch.randint(num_rows, (self.batch_size, 1), generator=generator)
         start = torch.randint(
             num_samples - self.clip_samples + 1, (self.batch_size, 1), generator=generator
