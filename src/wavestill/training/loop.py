@@ -83,10 +83,10 @@ def fit(
         model: A module with `conditionals` (`Autoregressive`) or `log_prob` (`Density`), or one
             that returns a distribution when called with the context, as zuko's flows do.
         data: A prepared `Corpus`; one long sequence `(N,)`, of which random crops are taken;
-            sequences `(N, T)` or `(N, T, C)`; vectors `(N, D)`; or a pair of either kind of rows and the context
-            of each, `(x (N, D), context (N, ...))`. Where there are more rows than columns they
-            are taken for vectors: then `config` and `settings` may be left out altogether (5000
-            steps of up to 256 rows, `patience` 10).
+            sequences `(N, T)` or `(N, T, C)`; vectors `(N, D)`; or a pair of either kind of rows
+            and the context of each, `(x (N, D), context (N, ...))`. Where there are more rows than
+            columns they are taken for vectors: then `config` and `settings` may be left out
+            altogether (5000 steps of up to 256 rows, `patience` 10).
         validation: Held-out material of the same kind. Where nothing is given: a corpus's own
             `valid` split; of rows, if there is a `patience`, a tenth, chosen by the seed and left
             out of training.
