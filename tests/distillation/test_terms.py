@@ -20,7 +20,16 @@ from wavestill.distillation import (
 )
 from wavestill.distillation.features import hidden_features
 from wavestill.divergences import KL, ForwardKL, TotalVariation
-from wavestill.models import IAFWaveNet, IAFWaveNetConfig, WaveNet, WaveNetConfig
+from wavestill.models import (
+    IAF,
+    MAF,
+    IAFWaveNet,
+    IAFWaveNetConfig,
+    PermutedIAF,
+    PermutedMAF,
+    WaveNet,
+    WaveNetConfig,
+)
 
 SMALL = WaveNetConfig(
     layers=3, residual_channels=4, gate_channels=4, skip_channels=4, head="gaussian"
@@ -308,3 +317,21 @@ def test_path_wise_is_of_kl():
         ObjectiveConfig(divergence="renyi", path_wise=True).build(
             WhiteNoise(0.0, 1.0), WhiteNoise(0.0, 1.0)
         )
+
+
+def test_prefixes_of_a_teacher_of_vectors_give_the_joint_forward_kl():
+    torch.manual_seed(0)
+    teacher, student = MAF(3, hidden=(8,)).double(), IAF(3, hidden=(8,)).double()
+    with torch.no_grad():  # fresh ones are the same law
+        for parameter in (*teacher.parameters(), *student.parameters()):
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    forward = value(TeacherForced(ForwardKL()), teacher, student, shape=(4000, 3))
+    x = teacher.sample(4000)
+    with torch.no_grad():
+        joint = (teacher.log_prob(x) - student.log_prob(x)) / 3
+    assert abs(float(forward - joint.mean())) < 7 * float(joint.std()) / 4000**0.5
+
+
+def test_path_wise_is_refused_where_only_joint_densities_are_known():
+    with pytest.raises(ValueError, match="path-wise gradients need the law of every step"):
+        value(StepDivergence(KL(path_wise=True)), PermutedMAF(3), PermutedIAF(3), shape=(5, 3))

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+import zuko
 from torch import nn
 
+from wavestill.distributions import standard_noise
 from wavestill.models.distilled import Distilled
 from wavestill.models.flows import IAF, MAF, PermutedIAF, PermutedMAF
 from wavestill.sampling.importance import ImportanceError
@@ -93,3 +95,22 @@ def test_permuted_pairs_say_why_they_are_not_exact() -> None:
     with pytest.raises(ValueError, match=r"the student \(PermutedIAF\) knows no law"):
         both.exact(5)
     assert pair().why_not_exact() is None
+
+
+def test_each_draw_may_have_a_context_of_its_own(monkeypatch):
+    monkeypatch.setattr("wavestill.models.distilled.ROWS_AT_ONCE", 7)
+    both = Distilled(MAF(3, 2, hidden=(4,)), IAF(3, 2, hidden=(4,)))
+    context = torch.randn(20, 2)
+    together = both.weigh(20, context, generator=torch.Generator().manual_seed(0))
+    own = both.log_prob(together.x, context, of="teacher")
+    draws = both.student.rsample(
+        standard_noise("normal", (20, 3), generator=torch.Generator().manual_seed(0)), context
+    )
+    torch.testing.assert_close(together.x, draws.x)
+    torch.testing.assert_close(together.log_weights, own - draws.log_prob)
+
+
+def test_a_flow_of_zukos_in_one_order_is_drawn_exactly():
+    both = Distilled(zuko.flows.MAF(3, randperm=False, transforms=1), IAF(3, num_flows=1))
+    assert both.why_not_exact() is None
+    assert both.exact(10).x.shape == (10, 3)

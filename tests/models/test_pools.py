@@ -5,7 +5,7 @@ import torch
 
 from tests.models.table import TEACHERS
 from wavestill.distributions import Discretized, Logistic, MuLaw, Normal, pooled
-from wavestill.models import MixturePool
+from wavestill.models import MAF, MixturePool
 from wavestill.sampling import cached, standard_noise
 
 HEADS = ["logistics16", "logistics", "gaussian", "mulaw", "predictor", "mel"]
@@ -90,3 +90,8 @@ def test_pools_refuse_what_does_not_mix():
         MixturePool(teachers[:1], [0.0])
     with pytest.raises(ValueError, match="a Linear does not tell"):
         MixturePool([torch.nn.Linear(1, 1)])
+
+
+def test_pools_of_vectors_know_their_length():
+    pool = MixturePool([MAF(3, hidden=(4,)), MAF(3, hidden=(4,))])
+    assert pool.sample(5).shape == (5, 3)

@@ -91,3 +91,25 @@ def test_tails_beyond_belief_refuse_to_average(spoiled: str) -> None:
 def test_fewer_weights_need_a_lighter_tail() -> None:
     assert k_hat_max(100) == pytest.approx(0.5)
     assert k_hat_max(10**6) == 0.7
+
+
+def test_rare_events_and_truth_values_are_averaged():
+    """One in a hundred under equal laws: the weights' own tail decides, and the error holds."""
+    x = torch.randn(20_000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    draws = weighted(x, 1e-3 * x.square().sum(1))
+    estimate = draws.expectation(lambda x: x[:, 0] > 2.326)
+    assert abs(float(estimate.value) - 0.01) < 4 * float(estimate.standard_error)
+    counted = draws.expectation(lambda x: (x > 0).long())
+    assert (abs(counted.value - 0.5) < 4 * counted.standard_error).all()
+    tail = draws.expectation(
+        lambda x: x[:, 0] * (x[:, 0] > 2.326)
+    )  # zero but for one in a hundred
+    density = 0.3989422804 * math.exp(-(2.326**2) / 2)
+    assert abs(float(tail.value) - density) < 4 * float(tail.standard_error)
+
+
+@pytest.mark.parametrize("function", [torch.mean, lambda x: x[:10]])
+def test_functions_that_give_no_value_for_each_draw_are_refused(function):
+    draws = weighted(torch.randn(100, 2), torch.zeros(100))
+    with pytest.raises(ValueError, match="for 100 draws; give one value, or a row of values"):
+        draws.expectation(function)

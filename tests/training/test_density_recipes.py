@@ -203,3 +203,18 @@ def test_published_tables_are_reproduced(name: str, nats_max: float, tmp_path: P
     told = json.loads(figures.read_text())
     assert told["test_nats"] <= nats_max
     assert told["elapsed_s"] <= 600
+
+
+def test_a_run_goes_on_with_the_data_it_began_with(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, other = tmp_path / "run", tmp_path / "other.npz"
+    recipe = recipe_file(tmp_path, data, fit={"max_steps": 2, "checkpoint_minutes": 0.001})
+    assert command("fit", recipe, "--out", run) == 0
+    assert command("fit", recipe, "--out", run, "--resume") == 0
+    np.savez(other, **splits(train=bits(400, 7)))
+    record = (run / "training" / "recipe.yaml").read_text()
+    capsys.readouterr()
+    assert command("fit", recipe, "--data", other, "--out", run, "--resume") == 1
+    assert "began with the data" in capsys.readouterr().err
+    assert (run / "training" / "recipe.yaml").read_text() == record

@@ -149,3 +149,8 @@ def test_the_best_validation_is_remembered_across_a_resumed_run(tmp_path: Path) 
     best = min(after.column("valid_nats"))
     assert best == pytest.approx(min(before.column("valid_nats"))), "from there on it overfits"
     assert nats(model, held_out) == pytest.approx(best, abs=1e-6)
+
+
+def test_what_cannot_learn_is_refused_in_one_line():
+    with pytest.raises(ValueError, match="a MAF draws in many passes or has no 'rsample'"):
+        wavestill.distill(wavestill.MAF(2), wavestill.MAF(2), max_steps=1)

@@ -57,6 +57,11 @@ class StepDivergence:
                     f"'{type(self.divergence).__name__}' needs the law of every step but teacher "
                     "or student knows only its joint density; use KL"
                 )
+            if self.divergence.path_wise:
+                raise ValueError(
+                    "path-wise gradients need the law of every step but teacher or student knows "
+                    "only its joint density; leave out 'path_wise'"
+                )
             log_ratio = trial.draw.log_prob - trial.teacher.density.log_prob(x, trial.context)
             return log_ratio.mean() / x.shape[1]
         q, p = (law[:, self.skip_samples :] for law in trial.pairs)

@@ -75,7 +75,8 @@ class TeacherForced:
 
 def _forced_laws(trial: Trial, prefixes: Prefixes) -> Pair:
     """Both laws along sequences of the teacher's, or along the recordings."""
-    if trial.pairs is None or not hasattr(trial.student, "invert"):
+    can_invert = hasattr(trial.student, "invert") or hasattr(trial.student, "to_noise")
+    if trial.pairs is None or not can_invert:
         raise ValueError(
             f"prefixes of the {prefixes} need the law of every step and an inverse; "
             f"{type(trial.teacher.density).__name__} and {type(trial.student).__name__} do not "
@@ -94,7 +95,9 @@ def _drawn(trial: Trial) -> Tensor:
     if not isinstance(teacher, Autoregressive):
         return teacher.sample(like.shape[0], trial.context)
     base = cast("Any", teacher).base
-    noise = standard_noise(base, tuple(like.shape), generator=trial.generator, dtype=like.dtype)
+    noise = standard_noise(
+        base, tuple(like.shape), generator=trial.generator, device=like.device, dtype=like.dtype
+    )
     sampler = native if isinstance(teacher, WaveNet) else cached
     return sampler(cast("Any", teacher), noise, trial.context).to(like)
 
@@ -105,7 +108,11 @@ def _own_laws(trial: Trial, x: Tensor) -> Distribution:
     if isinstance(student, IAFWaveNet):
         noise = native_invert(student, x, trial.context, noise_max=NOISE_MAX).noise
         return student.laws_along(x, noise, trial.context)
-    own_noise: Tensor = cast("Any", student).invert(x, trial.context).noise.detach()
+    with torch.no_grad():
+        if hasattr(student, "to_noise"):
+            own_noise: Tensor = student.to_noise(x, trial.context)
+        else:
+            own_noise = cast("Any", student).invert(x, trial.context).noise
     draw = student.rsample(own_noise, trial.context)
     assert isinstance(draw, Draw)
     return draw.conditionals

@@ -26,8 +26,8 @@ class Renyi(Divergence):
     would be seen by hardly any point and count for much.
 
     Note:
-        The logarithm of a mean is biased upwards, by about half the relative variance of the mean;
-        with points in strata that is little.
+        The logarithm of a mean makes the estimate too large, by about the relative variance of
+        the mean over 2 (1 - α); with points in strata that is little.
 
     References:
         | Optimally combining sampling techniques for Monte Carlo rendering (Veach and Guibas,

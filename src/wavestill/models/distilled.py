@@ -4,11 +4,11 @@ The student draws in one pass, the teacher scores in one pass. Where they differ
 back to the teacher: weights, exact draft and verification, and chains.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wavestill.density import (
     Autoregressive,
@@ -18,6 +18,7 @@ from wavestill.density import (
     as_density,
 )
 from wavestill.distributions import Logistic, Normal, standard_noise
+from wavestill.models.adoption import adopt
 from wavestill.sampling.importance import Estimate, Weighted, weighted
 from wavestill.sampling.metropolis import Chains, metropolis
 from wavestill.sampling.speculative import Speculation, speculative
@@ -52,7 +53,8 @@ class Distilled:
     def __init__(
         self, teacher: object, student: Reparametrised, num_dims: int | None = None
     ) -> None:
-        self.teacher = as_density(teacher)
+        adopted = adopt(teacher) if isinstance(teacher, nn.Module) else None
+        self.teacher = as_density(teacher) if adopted is None else adopted
         self.student = student
         size = num_dims or getattr(student, "num_dims", None)
         if size is None:
@@ -90,7 +92,7 @@ class Distilled:
 
         Arguments:
             num: Draws.
-            context: One row for all, or None.
+            context: One row for all, one for each draw, or None.
             temperature: Factor on the student's noise. The weights are of the law that is drawn
                 from, so they stay right; above 1 the tails are seen more often, which tail
                 expectations need.
@@ -98,7 +100,7 @@ class Distilled:
         """
         x, log_q = self._draw(num, context, generator, temperature)
         log_p = torch.cat(
-            [self.log_prob(rows, context, of="teacher") for rows in torch.split(x, ROWS_AT_ONCE)]
+            [self.log_prob(rows, own, of="teacher") for rows, own in _together(x, context)]
         )
         return weighted(x, log_p - log_q)
 
@@ -116,7 +118,7 @@ class Distilled:
         Arguments:
             function: From draws `(num, D)` to values `(num, ...)`.
             num: Draws.
-            context: One row for all, or None.
+            context: As for `weigh`.
             temperature: As for `weigh`.
             generator: Source of the noise.
 
@@ -206,7 +208,7 @@ class Distilled:
         if not temperature > 0:
             raise ValueError(f"'temperature' is {temperature}; it must be positive")
         noise = temperature * self._noise(num, generator)
-        draws = [self.student.rsample(rows, context) for rows in torch.split(noise, ROWS_AT_ONCE)]
+        draws = [self.student.rsample(rows, own) for rows, own in _together(noise, context)]
         x, log_q = torch.cat([d.x for d in draws]), torch.cat([d.log_prob for d in draws])
         if temperature != 1.0:
             zeros = torch.zeros_like(noise)
@@ -214,3 +216,11 @@ class Distilled:
             wider = law.affine(temperature)
             log_q = log_q + (wider.log_prob(noise) - law.log_prob(noise)).sum(-1)
         return x, log_q
+
+
+def _together(rows: Tensor, context: Context) -> Iterator[tuple[Tensor, Context]]:
+    """As many rows as pass at once, with their contexts where each has its own."""
+    pieces = torch.split(rows, ROWS_AT_ONCE)
+    is_each = isinstance(context, Tensor) and context.dim() > 1 and len(context) == len(rows)
+    contexts = torch.split(context, ROWS_AT_ONCE) if is_each else [context] * len(pieces)
+    return zip(pieces, contexts, strict=True)

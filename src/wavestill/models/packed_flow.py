@@ -7,6 +7,9 @@ are those of `nn/packed.py`, and so is the state: each layer writes where the ne
 Every step is computed alike wherever it stands, so neither chunks nor threads change a bit of it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -21,6 +24,10 @@ from wavestill.nn.packed import PackedStack
 
 if TYPE_CHECKING:
     from wavestill import _native
+
+
+_num_threads: ContextVar[int | None] = ContextVar("num_threads", default=None)
+"""Of the kernel, while PyTorch has one; None while both have the same."""
 
 
 class PackedFlow(AffineIAF):
@@ -43,6 +50,11 @@ class PackedFlow(AffineIAF):
         packed = PackedStack(flow.stack, dtype, rows_per_frame=rows_per_frame)
         self.add_module("stack", packed)
         self._network = _network(flow, packed.taps.dtype)
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the kernel computes it."""
+        return self._network is not None
 
     @torch.no_grad()
     def shape(
@@ -74,10 +86,27 @@ class PackedFlow(AffineIAF):
             subframe,
             leads,
             None if source is None else native.float32_array(source),
-            torch.get_num_threads(),
+            _num_threads.get() or torch.get_num_threads(),
         )
         loc, log_scale = torch.from_numpy(shapes)
         return loc, log_scale.clamp(-9.0, 7.0)  # as in AffineIAF
+
+
+@contextmanager
+def threads_to_the_kernel() -> Iterator[None]:
+    """Within it all of PyTorch's threads are the kernel's.
+
+    PyTorch's own go on spinning for milliseconds after each of its operations, on the very cores
+    that the kernel's threads need: two threads were slower than one.
+    """
+    num_threads = torch.get_num_threads()
+    token = _num_threads.set(num_threads)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
+        _num_threads.reset(token)
 
 
 def kernel_set() -> str | None:

@@ -4,6 +4,7 @@ Sound is made in chunks whose activations stay in the processor's cache, by the 
 `packed_flow.py`, in float32 or bfloat16.
 """
 
+from contextlib import nullcontext
 from typing import cast
 
 import torch
@@ -13,7 +14,7 @@ from wavestill.density import Draw
 from wavestill.distributions import LocationScale
 from wavestill.models.affine_iaf import FlowState
 from wavestill.models.iaf_wavenet import IAFWaveNet
-from wavestill.models.packed_flow import PackedFlow
+from wavestill.models.packed_flow import PackedFlow, threads_to_the_kernel
 from wavestill.nn.causal import History
 from wavestill.nn.conditioning import Encoded
 
@@ -86,10 +87,12 @@ class PackedStudent(IAFWaveNet):
             encoded.rows(noise.shape[1])  # refuses what runs past its end before a state moves
         num_samples = self._chunk_samples or max(1, _CHUNK_SAMPLES // max(1, len(noise)))
         draws, start = [], 0
-        for piece in torch.split(noise, num_samples, dim=1):
-            here = None if encoded is None else encoded.at(encoded.position + start)
-            draws.append(super()._draw(piece, here, states, filtered))
-            start += piece.shape[1]
+        is_native = all(cast("PackedFlow", flow).is_native for flow in self.flows)
+        with threads_to_the_kernel() if is_native else nullcontext():
+            for piece in torch.split(noise, num_samples, dim=1):
+                here = None if encoded is None else encoded.at(encoded.position + start)
+                draws.append(super()._draw(piece, here, states, filtered))
+                start += piece.shape[1]
         laws = [cast("LocationScale", draw.conditionals) for draw in draws]
         law = type(laws[0])(
             torch.cat([law.loc for law in laws], dim=1),

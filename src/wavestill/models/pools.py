@@ -35,8 +35,9 @@ class MixturePool(nn.Module):
     .. math:: p(x_t \mid x_{<t}) = \sum_k w_k \, p_k(x_t \mid x_{<t}), \qquad \sum_k w_k = 1
 
     An autoregressive density like any other: sampled exactly by every sampler, distilled, drafted
-    for. A step is drawn from one teacher or another anew, so unlike the mixture of the joint
-    densities it may change its mind along the way. One pass of each teacher per pass.
+    for. Its teachers' laws are of one kind: location-scale, mixtures of these, or mu-law. A step
+    is drawn from one teacher or another anew, so unlike the mixture of the joint densities it may
+    change its mind along the way. One pass of each teacher per pass.
 
     References:
         | Combining probability distributions (Genest and Zidek, 1986), section 3 (linear pools),
@@ -125,9 +126,10 @@ class MixturePool(nn.Module):
         Arguments:
             num: Sequences to draw.
             context: As for the teachers.
-            length: Samples `T`; may be left out where the context tells the teachers.
+            length: Samples `T`; may be left out for vectors, or where the context tells it.
             generator: Source of the noise.
         """
+        length = length or getattr(self.teachers[0], "num_dims", None)
         encode = getattr(self.teachers[0], "encode", None)
         encoded = None if encode is None else encode(context)
         steps = sequence_length(None if encoded is None else encoded.num_samples, length)

@@ -88,15 +88,23 @@ class Weighted:
         Arguments:
             function: From the draws `(S, ...)` to a value for each, `(S, ...)`.
 
+        Of a function of two values, an event, the weights' own tail decides; of others also that
+        of the weights times the values' sizes, where these are not zero.
+
         Raises:
-            ImportanceError: If the tail of the weights, or of the weights times the values' sizes,
-                is too heavy.
+            ImportanceError: If the tail is too heavy.
+            ValueError: If the function does not give a value for each draw.
         """
         values = function(self.x)
-        log_values = values.detach().double().abs().log().flatten(1 if values.dim() > 1 else 0)
-        columns = log_values.T if log_values.dim() > 1 else log_values.unsqueeze(0)
-        k_hats = [self.k_hat]
-        k_hats += [pareto_smoothed(self.log_weights.double() + column)[1] for column in columns]
+        if not values.dim() or len(values) != len(self.x):
+            raise ValueError(
+                f"the function gives {tuple(values.shape)} for {len(self.x)} draws; "
+                "give one value, or a row of values, for each"
+            )
+        if not values.is_floating_point():
+            values = values.double()
+        columns = values.detach().reshape(len(values), -1).T
+        k_hats = [self.k_hat, *map(self._k_hat_of, columns)]
         if max(k_hats) > self.k_hat_max:
             what = "weights" if self.k_hat > self.k_hat_max else "weighted values"
             raise ImportanceError(
@@ -109,6 +117,14 @@ class Weighted:
         value = (weights * values).sum(0)
         error = (weights * (values - value)).square().sum(0).sqrt()
         return Estimate(value, error, self.effective_sample_size, max(k_hats))
+
+    def _k_hat_of(self, column: Tensor) -> float:
+        """Shape of the tail of the weighted values of one function."""
+        if bool((column == column.amin()).logical_or(column == column.amax()).all()):
+            return self.k_hat
+        log_values = column.double().abs().log()
+        counted = log_values > -math.inf
+        return pareto_smoothed((self.log_weights.double() + log_values)[counted])[1]
 
 
 def weighted(x: Tensor, log_weights: Tensor) -> Weighted:

@@ -134,11 +134,12 @@ def training_config(
     return dataclasses.replace(base, **settings)
 
 
-def vector_defaults(num_rows: int | None = None) -> dict[str, Any]:
+def vector_defaults(num_rows: int | None = None, *, num_dims: int = 2) -> dict[str, Any]:
     """What a run on vectors is set to where its caller says nothing.
 
     Arguments:
         num_rows: Rows there are to train on; None where they are drawn without end, by a student.
+        num_dims: Values of a vector: a student of more has more to learn.
     """
     common = {
         "max_steps": 5000,
@@ -148,5 +149,6 @@ def vector_defaults(num_rows: int | None = None) -> dict[str, Any]:
         "patience": 10,
     }
     if num_rows is None:
-        return {**common, "max_steps": 6000, "learning_rate": 3e-3, "averaging": 0.998}
+        max_steps = 12_000 if num_dims <= 4 else 24_000
+        return {**common, "max_steps": max_steps, "learning_rate": 3e-3, "averaging": 0.998}
     return {**common, "batch_size": min(256, max(4, num_rows // 8))}

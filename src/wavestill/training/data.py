@@ -105,6 +105,11 @@ class Rows(NamedTuple):
         return self.at(order[num_second:]), self.at(order[:num_second])
 
     @property
+    def of_vectors(self) -> bool:
+        """Whether each step of a sequence is a vector, `x (N, T, C)`."""
+        return self.x is not None and self.x.dim() == 3
+
+    @property
     def are_vectors(self) -> bool:
         """Whether there are more rows than columns, as of vectors and seldom of sequences."""
         return self.x is not None and self.x.dim() == 2 and self.x.shape[0] > self.x.shape[1]
@@ -118,6 +123,11 @@ def rows_of(data: Tensor | Pair) -> Rows:
             finite, or the parts of a pair differ in length.
     """
     x, context = data if isinstance(data, tuple) else (data, None)
+    for part in (x, context):
+        if part is not None and not isinstance(part, Tensor):
+            raise ValueError(
+                f"the data is a {type(part).__name__}; give a torch.Tensor (torch.from_numpy)"
+            )
     if x is not None:
         if x.dim() not in (1, 2, 3) or x.numel() == 0:
             raise ValueError(

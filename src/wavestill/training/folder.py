@@ -56,8 +56,8 @@ def open_run(path: Path, settings: dict[str, Any], seed: int, *, resume: bool) -
     """Make the folder of a run, or open it to go on.
 
     Raises:
-        ValueError: If the folder holds something already and `resume` is not asked for, or is a
-            file.
+        ValueError: If the folder holds something already and `resume` is not asked for, is a
+            file, or holds a run on other data.
     """
     if path.is_file():
         raise ValueError(f"'{path}' is a file; a run needs a folder of its own")
@@ -74,6 +74,8 @@ def open_run(path: Path, settings: dict[str, Any], seed: int, *, resume: bool) -
             raise ValueError(
                 f"'{path}' holds a run already; resume it (--resume) or choose another folder"
             )
+    if folder.last_checkpoint is not None:
+        _require_same_data(path, settings)
     for part in (folder.checkpoints, folder.sounds):
         part.mkdir(parents=True, exist_ok=True)
     record = path / "run.json"
@@ -94,6 +96,19 @@ def open_run(path: Path, settings: dict[str, Any], seed: int, *, resume: bool) -
     runs.append({**provenance(), "seed": seed})
     record.write_text(json.dumps(runs, indent=2) + "\n")
     return folder
+
+
+def _require_same_data(path: Path, settings: dict[str, Any]) -> None:
+    """Refuse to go on with a run on other data than it began with."""
+    recipe = path / "recipe.yaml"
+    began = yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.exists() else {}
+    for key in ("data", "corpus"):
+        before, now = (values.get(key) for values in (began, settings))
+        if before and now and Path(before).resolve() != Path(now).resolve():
+            raise ValueError(
+                f"the run in '{path}' began with the {key} '{before}', not '{now}'; "
+                "resume it with that, or choose another folder"
+            )
 
 
 def provenance() -> dict[str, Any]:

@@ -117,6 +117,12 @@ def fit(
     """
     data, validation = _in_precision(data, model), _in_precision(validation, model)
     rows = None if isinstance(data, Corpus) else _rows_with_x(data)
+    if rows is not None and rows.of_vectors and hasattr(model, "conditionals"):
+        assert rows.x is not None
+        raise ValueError(
+            f"the data has shape {tuple(rows.x.shape)} but a {type(model).__name__} takes one "
+            "number a step; give sequences (N, T)"
+        )
     config = training_config(config, settings, _defaults(rows))
     held_out_rows: Data | Rows | None = validation
     if rows is not None and validation is None and config.patience is not None:
@@ -199,6 +205,11 @@ def distill(
         ValueError: As for `fit`; and if a term of the objective needs recordings but there are
             none, or it is an objective of another student.
     """
+    if not hasattr(student, "rsample"):
+        raise ValueError(
+            f"a {type(student).__name__} draws in many passes or has no 'rsample': it is no "
+            "student; give an IAF, PermutedIAF or IAFWaveNet"
+        )
     learner: object = student
     if objective is not None and objective.student is not learner:
         raise ValueError(
@@ -209,7 +220,7 @@ def distill(
     density = as_density(teacher) if adopted is None else adopted
     rows = None if data is None or isinstance(data, Corpus) else rows_of(data)
     size: int | None = getattr(student, "num_dims", None)
-    defaults = _defaults(rows) if size is None else vector_defaults()
+    defaults = _defaults(rows) if size is None else vector_defaults(num_dims=size)
     config = training_config(config, settings, defaults)
     skip = 0
     source: Source

@@ -60,6 +60,8 @@ def load_table(path: Path | str) -> Table:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"there is no data at '{path}'")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"'{path}' is no .npz file of arrays; write one with numpy.savez")
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             missing = [name for name in SPLITS if name not in file.files]
