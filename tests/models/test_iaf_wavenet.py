@@ -61,7 +61,10 @@ def test_location_and_scale_of_a_step_see_earlier_noise_only(case):
         model.rsample(z, context).conditionals,
         model.rsample(other, context).conditionals,
     )
-    assert torch.equal(ours.loc[:, : t + 1], theirs.loc[:, : t + 1])
+    # To the bit; but for the filter's triangular solve, whose rounding hangs on where arrays lie.
+    rounding = 0.0 if model.synthesis is None else 1e-13
+    past = ours.loc[:, : t + 1], theirs.loc[:, : t + 1]
+    torch.testing.assert_close(*past, rtol=0, atol=rounding)
     assert torch.equal(ours.log_scale[:, : t + 1], theirs.log_scale[:, : t + 1])
     assert not torch.equal(ours.loc[:, t + 1 :], theirs.loc[:, t + 1 :])
 

@@ -148,6 +148,18 @@ def rows_of(data: Tensor | Pair) -> Rows:
     return Rows(x, context)
 
 
+def rows_with_x(data: Tensor | Pair) -> Rows:
+    """Rows to learn from.
+
+    Raises:
+        ValueError: As `rows_of`; and if there are contexts alone.
+    """
+    rows = rows_of(data)
+    if rows.x is None:
+        raise ValueError("there are contexts but no data; give a pair (x, context)")
+    return rows
+
+
 class TensorSource:
     """Rows of a tensor, drawn at random; rows longer than a clip are cropped at random.
 

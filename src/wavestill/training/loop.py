@@ -25,11 +25,11 @@ from wavestill.training.data import (
     CorpusSource,
     Data,
     NoiseSource,
-    Pair,
     Rows,
     Source,
     TensorSource,
     rows_of,
+    rows_with_x,
     whole_batches,
 )
 from wavestill.training.distillation import Distillation
@@ -116,7 +116,7 @@ def fit(
         [2.0]
     """
     data, validation = _in_precision(data, model), _in_precision(validation, model)
-    rows = None if isinstance(data, Corpus) else _rows_with_x(data)
+    rows = None if isinstance(data, Corpus) else rows_with_x(data)
     if rows is not None and rows.of_vectors and hasattr(model, "conditionals"):
         assert rows.x is not None
         raise ValueError(
@@ -309,14 +309,6 @@ def _in_precision(data: DataOrNone, model: nn.Module) -> DataOrNone:
     return data.to(dtype) if isinstance(data, Tensor) else data  # type: ignore[return-value]
 
 
-def _rows_with_x(data: Tensor | Pair) -> Rows:
-    """Rows to learn from."""
-    rows = rows_of(data)
-    if rows.x is None:
-        raise ValueError("there are contexts but no data; give a pair (x, context)")
-    return rows
-
-
 def _defaults(rows: Rows | None) -> dict[str, Any] | None:
     """Settings of a run on vectors; None where every run needs its own."""
     return vector_defaults(len(rows)) if rows is not None and rows.are_vectors else None
@@ -372,7 +364,7 @@ def _held_out(
     if isinstance(validation, Corpus):
         held_out = CorpusSource(validation, "valid", **crops)
     else:
-        rows = validation if isinstance(validation, Rows) else _rows_with_x(validation)
+        rows = validation if isinstance(validation, Rows) else rows_with_x(validation)
         held_out = TensorSource(rows, **crops)
         if held_out.whole:
             return whole_batches(rows, config.validation_clips)
