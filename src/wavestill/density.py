@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from wavestill.distributions import Distribution
+from wavestill.distributions import Distribution, standard_noise
 
 
 class Conditioning(NamedTuple):
@@ -140,6 +140,26 @@ class Reparametrised(Density, Protocol):
     def rsample(self, noise: Tensor, context: Context = None) -> Draw | JointDraw:
         """The sample that `noise (B, T)`, drawn from the base law, maps to."""
         ...
+
+
+def fresh_noise(
+    student: Reparametrised, shape: tuple[int, ...], *, generator: torch.Generator | None = None
+) -> Tensor:
+    """Base noise for a student's `rsample`, on its device and in its precision.
+
+    Arguments:
+        student: A module with a `base`.
+        shape: Of the noise.
+        generator: Source of it.
+    """
+    parameter: Tensor = next(student.parameters())  # type: ignore[attr-defined]
+    return standard_noise(
+        student.base,  # type: ignore[attr-defined]
+        shape,
+        generator=generator,
+        device=parameter.device,
+        dtype=parameter.dtype,
+    )
 
 
 @runtime_checkable

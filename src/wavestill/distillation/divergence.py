@@ -62,8 +62,7 @@ class StepDivergence:
                     "path-wise gradients need the law of every step but teacher or student knows "
                     "only its joint density; leave out 'path_wise'"
                 )
-            log_ratio = trial.draw.log_prob - trial.teacher.density.log_prob(x, trial.context)
-            return log_ratio.mean() / x.shape[1]
+            return trial.log_ratio.mean() / x.shape[1]
         q, p = (law[:, self.skip_samples :] for law in trial.pairs)
         return capped_mean(self.divergence(q, p, generator=trial.generator), self.cap_nats)
 

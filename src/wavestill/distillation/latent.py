@@ -1,6 +1,6 @@
 """Latent reconstruction: the student as the decoder of the teacher's own latent noise."""
 
-from typing import Any, Literal, cast
+from typing import Literal
 
 from torch import Tensor
 
@@ -53,7 +53,8 @@ class LatentReconstruction:
                 .mean()
             )
         x = trial.require_reference("reconstruction")
-        laws: Distribution = cast("Any", trial.teacher.density).conditionals(x, trial.context)
+        laws = trial.teacher.laws(x, trial.context)
+        assert laws is not None  # for it has told those along the draw
         noise = same_quantile(_noise(laws, x), laws.base, base).detach()
         made = trial.student.rsample(noise, trial.context).x
         return (made - x).abs().mean() / x.abs().mean().clamp_min(1e-10)

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wavestill.density import Context, Density, Draw, Reparametrised
+from wavestill.density import Context, Density, Draw, Reparametrised, fresh_noise
 from wavestill.distillation.balance import Balance, FixedWeights
 from wavestill.distillation.moving import MovingTeacher
 from wavestill.distillation.trial import Estimator, FrozenTeacher, Term, Trial
-from wavestill.distributions import standard_noise
 from wavestill.divergences import KL, TotalVariation
 
 
@@ -125,19 +124,9 @@ class Objective(nn.Module):
             raise ValueError(
                 "the size of the student's sample is open; give recordings or a shape (batch, T)"
             )
-        parameter = next(self.student.parameters())  # type: ignore[attr-defined]
-        noise = standard_noise(
-            self.student.base,  # type: ignore[attr-defined]
-            size,
-            generator=generator,
-            device=parameter.device,
-            dtype=parameter.dtype,
-        )
+        noise = fresh_noise(self.student, size, generator=generator)
         draw = self.student.rsample(noise, context)
-        density = self.teacher.density
-        laws = None
-        if isinstance(draw, Draw) and self.teacher.gives_conditionals:
-            laws = density.conditionals(draw.x, context)  # type: ignore[attr-defined]
+        laws = self.teacher.laws(draw.x, context) if isinstance(draw, Draw) else None
         return Trial(draw, laws, self.teacher, self.student, context, reference, generator)
 
     @torch.no_grad()
@@ -165,9 +154,7 @@ class Objective(nn.Module):
             figures["kl_nats"] = KL(num_points=num_points)(q, p, generator=generator).mean()
             figures["tv"] = TotalVariation(num_points=num_points)(q, p, generator=generator).mean()
         else:
-            x = trial.draw.x
-            log_ratio = trial.draw.log_prob - trial.teacher.density.log_prob(x, context)
-            figures["kl_nats"] = log_ratio.mean() / x.shape[1]
+            figures["kl_nats"] = trial.log_ratio.mean() / trial.draw.x.shape[1]
         if trial.loudness is not None:
             figures["std_over_data"] = trial.loudness
         return figures

@@ -60,9 +60,8 @@ class LogLinearPool:
 
 def _before(teacher: FrozenTeacher, trial: Trial) -> Trial:
     """The same draw before another teacher."""
-    laws = None
-    if isinstance(trial.draw, Draw) and teacher.gives_conditionals:
-        laws = teacher.density.conditionals(trial.draw.x, trial.context)  # type: ignore[attr-defined]
+    is_stepwise = isinstance(trial.draw, Draw)
+    laws = teacher.laws(trial.draw.x, trial.context) if is_stepwise else None
     return Trial(
         trial.draw, laws, teacher, trial.student, trial.context, trial.reference, trial.generator
     )

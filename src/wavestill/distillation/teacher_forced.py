@@ -84,7 +84,8 @@ def _forced_laws(trial: Trial, prefixes: Prefixes) -> Pair:
         )
     x = trial.require_reference("recordings") if prefixes == "recordings" else _drawn(trial)
     with torch.no_grad():
-        p = cast("Any", trial.teacher.density).conditionals(x, trial.context)
+        p = trial.teacher.laws(x, trial.context)
+    assert p is not None  # for it has told the laws along the draw
     return _own_laws(trial, x), p.detach()
 
 

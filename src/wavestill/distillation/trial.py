@@ -53,6 +53,13 @@ class FrozenTeacher(nn.Module):
         for held, current in zip(own.buffers(), other.buffers(), strict=True):
             held.copy_(current)
 
+    def laws(self, x: Tensor, context: Context) -> Distribution | None:
+        """The laws of every step along `x`; None where only the joint density is known."""
+        if not self.gives_conditionals:
+            return None
+        laws: Distribution = self.density.conditionals(x, context)  # type: ignore[attr-defined]
+        return laws
+
     @property
     def gives_conditionals(self) -> bool:
         """Whether the teacher tells the law of every step."""
@@ -90,6 +97,11 @@ class Trial:
         if self.laws is None or not isinstance(self.draw, Draw):
             return None
         return self.draw.conditionals, self.laws
+
+    @property
+    def log_ratio(self) -> Tensor:
+        """`log q(x) - log p(x)` of the draw, in nats, `(B,)`."""
+        return self.draw.log_prob - self.teacher.density.log_prob(self.draw.x, self.context)
 
     @property
     def loudness(self) -> Tensor | None:

@@ -166,19 +166,20 @@ class Distribution(ABC):
             ValueError: If the law is discrete, where the map has no inverse.
         """
 
-    @abstractmethod
     def entropy(self) -> Tensor:
-        r"""Return :math:`-E \log p(X)` in nats."""
+        r"""Return :math:`-E \log p(X)` in nats: by :meth:`expectation` where no form is known."""
+        return -self.expectation(self.log_prob)
 
     @property
-    @abstractmethod
     def mean(self) -> Tensor:
         r""":math:`E X`."""
+        return self.expectation(lambda x: x)
 
     @property
-    @abstractmethod
     def variance(self) -> Tensor:
         r""":math:`E (X - E X)^2`."""
+        mean = self.mean
+        return self.expectation(lambda x: (x - mean) ** 2)
 
     @abstractmethod
     def affine(self, scale: float | Tensor, shift: float | Tensor = 0.0) -> Self:

@@ -1,17 +1,17 @@
 """The law of one bit: heads of NADE and MADE."""
 
 from collections.abc import Callable
-from typing import ClassVar, NoReturn
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Self, override
 
-from wavestill.distributions.base import Base, Distribution, Index, noise_to_log_odds
+from wavestill.distributions.base import Index, noise_to_log_odds
+from wavestill.distributions.finite import Finite
 
 
-class Bernoulli(Distribution):
+class Bernoulli(Finite):
     r"""One bit, :math:`P(X = 1) = \sigma(l)` with the log-odds :math:`l`.
 
     .. math:: \log P(x) = \log \sigma((2x - 1)\, l), \qquad H = \log(1 + e^l) - l\, \sigma(l)
@@ -30,32 +30,13 @@ class Bernoulli(Distribution):
         (tensor([0.2689, 0.5000, 0.7311]), tensor([0., 1., 1.]))
     """
 
-    base: Base = "logistic"
-    is_discrete: ClassVar[bool] = True
-
-    def __init__(
-        self, logits: Tensor, scale: float | Tensor = 1.0, shift: float | Tensor = 0.0
-    ) -> None:
-        self.logits = logits
-        self.scale = scale
-        self.shift = shift
+    kind = "a Bernoulli law"
+    remedy = "draw it with an exact sampler (cached, jacobi)"
 
     @property
     @override
     def batch_shape(self) -> torch.Size:
         return self.logits.shape
-
-    @property
-    def _parameter(self) -> Tensor:
-        return self.logits
-
-    @property
-    @override
-    def density(self) -> Distribution:
-        raise ValueError(
-            "a Bernoulli law has no continuous density, so it cannot teach a continuous student; "
-            "draw it with an exact sampler (cached, jacobi)"
-        )
 
     def _bit(self, x: Tensor) -> Tensor:
         return (x - self.shift) / self.scale
@@ -84,13 +65,6 @@ class Bernoulli(Distribution):
         return self.scale * bit + self.shift
 
     @override
-    def to_noise(self, x: Tensor) -> NoReturn:
-        raise ValueError(
-            "a Bernoulli law has no noise for a sample: a whole interval maps to it; "
-            "use the noise it was drawn from"
-        )
-
-    @override
     def expectation(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the expectation exactly, by the sum over both values."""
         bits = torch.arange(2, device=self.device, dtype=self.dtype)
@@ -112,18 +86,5 @@ class Bernoulli(Distribution):
     def variance(self) -> Tensor:
         return self.scale**2 * torch.sigmoid(self.logits) * torch.sigmoid(-self.logits)
 
-    @override
-    def affine(self, scale: float | Tensor, shift: float | Tensor = 0.0) -> Self:
-        return type(self)(self.logits, scale * self.scale, scale * self.shift + shift)
-
-    @override
-    def floored(self, log_scale_min: float) -> Self:
-        """Return the law itself: it has no log-scale."""
-        return self
-
     def __getitem__(self, index: Index) -> Self:
         return type(self)(self.logits[index], self.scale, self.shift)
-
-    @override
-    def detach(self) -> Self:
-        return type(self)(self.logits.detach(), self.scale, self.shift)

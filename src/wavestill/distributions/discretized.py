@@ -136,21 +136,6 @@ class Discretized(Distribution):
             result = result + (self.log_prob(x).exp() * function(x)).sum(0)
         return result
 
-    @override
-    def entropy(self) -> Tensor:
-        return -self.expectation(self.log_prob)
-
-    @property
-    @override
-    def mean(self) -> Tensor:
-        return self.expectation(lambda x: x)
-
-    @property
-    @override
-    def variance(self) -> Tensor:
-        mean = self.mean
-        return self.expectation(lambda x: (x - mean) ** 2)
-
     def _with(
         self, continuous: Continuous, scale: float | Tensor = 1.0, shift: float | Tensor = 0.0
     ) -> Self:

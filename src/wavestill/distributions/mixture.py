@@ -159,11 +159,6 @@ class Mixture(Continuous):
     def to_noise(self, x: Tensor) -> Tensor:
         return log_cdf_to_noise(self.base, self.log_cdf(x), self.log_survival(x))
 
-    @override
-    def entropy(self) -> Tensor:
-        """Return the entropy in nats, by quadrature over quantiles (241 points)."""
-        return -self.expectation(self.log_prob)
-
     @property
     @override
     def mean(self) -> Tensor:

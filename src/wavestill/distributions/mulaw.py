@@ -1,13 +1,13 @@
 """The mu-law softmax: WaveNet's first head, categorical over companded levels."""
 
 from collections.abc import Callable
-from typing import ClassVar, NoReturn
 
 import torch
 from torch import Tensor
 from typing_extensions import Self, override
 
-from wavestill.distributions.base import Base, Distribution, Index, before_last, noise_to_log_odds
+from wavestill.distributions.base import Index, before_last, noise_to_log_odds
+from wavestill.distributions.finite import Finite
 
 
 def mu_law_encode(x: Tensor, num_levels: int = 256) -> Tensor:
@@ -41,7 +41,7 @@ def mu_law_decode(
     return f.sign() * (num_levels ** f.abs() - 1) / (num_levels - 1)
 
 
-class MuLaw(Distribution):
+class MuLaw(Finite):
     r"""Categorical law over mu-law levels, :math:`P = \mathrm{softmax}(logits)`.
 
     Values are the level centres of :func:`mu_law_decode`, times ``scale`` plus ``shift`` once
@@ -60,15 +60,8 @@ class MuLaw(Distribution):
         torch.Size([2, 5])
     """
 
-    base: Base = "logistic"
-    is_discrete: ClassVar[bool] = True
-
-    def __init__(
-        self, logits: Tensor, scale: float | Tensor = 1.0, shift: float | Tensor = 0.0
-    ) -> None:
-        self.logits = logits
-        self.scale = scale
-        self.shift = shift
+    kind = "a mu-law softmax"
+    remedy = "train the teacher with the 'logistics' or 'gaussian' head"
 
     @property
     def num_levels(self) -> int:
@@ -79,18 +72,6 @@ class MuLaw(Distribution):
     @override
     def batch_shape(self) -> torch.Size:
         return self.logits.shape[:-1]
-
-    @property
-    def _parameter(self) -> Tensor:
-        return self.logits
-
-    @property
-    @override
-    def density(self) -> Distribution:
-        raise ValueError(
-            "a mu-law softmax has no continuous density, so it cannot teach a continuous student; "
-            "train the teacher with the 'logistics' or 'gaussian' head"
-        )
 
     def _value(self, level: Tensor) -> Tensor:
         value = mu_law_decode(level, self.num_levels, dtype=self.logits.dtype)
@@ -129,13 +110,6 @@ class MuLaw(Distribution):
         return self._value((log_cdf - log_survival < log_odds).sum(-1))
 
     @override
-    def to_noise(self, x: Tensor) -> NoReturn:
-        raise ValueError(
-            "a mu-law softmax has no noise for a sample: a whole interval maps to it; "
-            "use the noise it was drawn from"
-        )
-
-    @override
     def expectation(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the expectation exactly, by the sum over all levels."""
         values = self._value(torch.arange(self.num_levels, device=self.device))
@@ -147,30 +121,6 @@ class MuLaw(Distribution):
         log_probs = self.logits.log_softmax(-1)
         return -(log_probs.exp() * log_probs).sum(-1)
 
-    @property
-    @override
-    def mean(self) -> Tensor:
-        return self.expectation(lambda x: x)
-
-    @property
-    @override
-    def variance(self) -> Tensor:
-        mean = self.mean
-        return self.expectation(lambda x: (x - mean) ** 2)
-
-    @override
-    def affine(self, scale: float | Tensor, shift: float | Tensor = 0.0) -> Self:
-        return type(self)(self.logits, scale * self.scale, scale * self.shift + shift)
-
-    @override
-    def floored(self, log_scale_min: float) -> Self:
-        """Return the law itself: it has no log-scale."""
-        return self
-
     def __getitem__(self, index: Index) -> Self:
         index = before_last(index)
         return type(self)(self.logits[index], self.scale, self.shift)
-
-    @override
-    def detach(self) -> Self:
-        return type(self)(self.logits.detach(), self.scale, self.shift)

@@ -200,20 +200,6 @@ class Splined(Continuous):
         return self.inner.to_noise(self._unbent(x)[0])
 
     @override
-    def entropy(self) -> Tensor:
-        return -self.expectation(self.log_prob)
-
-    @property
-    @override
-    def mean(self) -> Tensor:
-        return self.expectation(lambda x: x)
-
-    @property
-    @override
-    def variance(self) -> Tensor:
-        return self.expectation(lambda x: (x - self.mean).square())
-
-    @override
     def affine(self, scale: float | Tensor, shift: float | Tensor = 0.0) -> Self:
         loc, log_scale = scale * self.loc + shift, self.log_scale + log_of(scale)
         return type(self)(self.inner, self.knots, loc, log_scale, is_inverse=self.is_inverse)

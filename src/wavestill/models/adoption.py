@@ -5,6 +5,7 @@ import zuko  # type: ignore[import-untyped]
 from torch import nn
 from zuko.nn import MaskedLinear  # type: ignore[import-untyped]
 
+from wavestill.density import Density, as_density
 from wavestill.models.flows import MAF, PermutedMAF
 from wavestill.models.masked_steps import MaskedStep
 
@@ -45,6 +46,12 @@ def adopt(flow: nn.Module) -> PermutedMAF | None:
     weight = next(flow.parameters())
     ours.loc, ours.log_scale = ours.loc.to(weight), ours.log_scale.to(weight)
     return ours.train(flow.training)
+
+
+def taken_in(obj: object) -> Density:
+    """Any object as a density: a flow of zuko's as ours if we know it, else by `as_density`."""
+    adopted = adopt(obj) if isinstance(obj, nn.Module) else None
+    return as_density(obj) if adopted is None else adopted
 
 
 def _has_standard_base(flow: nn.Module) -> bool:

@@ -21,9 +21,10 @@ from torch.nn import functional as F
 from wavestill.density import Context
 from wavestill.distributions import Base, Discretized, Distribution, Logistic, Mixture, Normal
 from wavestill.models.calibration import unit_gain
-from wavestill.models.sequences import rewound, sequence_noise
+from wavestill.models.sequences import sequence_noise
 from wavestill.nn.attention import AttentionState, CausalTransformer
 from wavestill.nn.causal import History
+from wavestill.nn.states import rewound
 
 
 @dataclass(frozen=True)

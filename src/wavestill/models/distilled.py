@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator
 from typing import Literal, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wavestill.density import (
     Autoregressive,
     Context,
     Reparametrised,
     Streaming,
-    as_density,
+    fresh_noise,
 )
-from wavestill.distributions import Logistic, Normal, standard_noise
-from wavestill.models.adoption import adopt
+from wavestill.distributions import Logistic, Normal
+from wavestill.models.adoption import taken_in
 from wavestill.sampling.importance import Estimate, Weighted, weighted
 from wavestill.sampling.metropolis import Chains, metropolis
 from wavestill.sampling.speculative import Speculation, speculative
@@ -53,8 +53,7 @@ class Distilled:
     def __init__(
         self, teacher: object, student: Reparametrised, num_dims: int | None = None
     ) -> None:
-        adopted = adopt(teacher) if isinstance(teacher, nn.Module) else None
-        self.teacher = as_density(teacher) if adopted is None else adopted
+        self.teacher = taken_in(teacher)
         self.student = student
         size = num_dims or getattr(student, "num_dims", None)
         if size is None:
@@ -147,7 +146,7 @@ class Distilled:
         reason = self.why_not_exact()
         if reason is not None:
             raise ValueError(f"{reason}; draw by 'metropolis', whose samples are asymptotic")
-        noise = self._noise(num, generator)
+        noise = fresh_noise(self.student, (num, self.num_dims), generator=generator)
         return speculative(
             cast(Autoregressive, self.teacher),
             cast(Streaming, self.student),
@@ -186,16 +185,6 @@ class Distilled:
             generator=generator,
         )
 
-    def _noise(self, num: int, generator: torch.Generator | None) -> Tensor:
-        parameter = next(self.student.parameters())  # type: ignore[attr-defined]
-        return standard_noise(
-            self.student.base,  # type: ignore[attr-defined]
-            (num, self.num_dims),
-            generator=generator,
-            device=parameter.device,
-            dtype=parameter.dtype,
-        )
-
     @torch.no_grad()
     def _draw(
         self,
@@ -207,7 +196,8 @@ class Distilled:
         """Draws with the log-density that they were drawn by."""
         if not temperature > 0:
             raise ValueError(f"'temperature' is {temperature}; it must be positive")
-        noise = temperature * self._noise(num, generator)
+        shape = num, self.num_dims
+        noise = temperature * fresh_noise(self.student, shape, generator=generator)
         draws = [self.student.rsample(rows, own) for rows, own in _together(noise, context)]
         x, log_q = torch.cat([d.x for d in draws]), torch.cat([d.log_prob for d in draws])
         if temperature != 1.0:

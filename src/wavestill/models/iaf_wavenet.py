@@ -18,11 +18,12 @@ from wavestill.density import Conditioning, Context, Draw
 from wavestill.distributions import Base, LocationScale, Logistic, Normal
 from wavestill.models.affine_iaf import AffineIAF, FlowState, IAFWaveNetConfig
 from wavestill.models.calibration import fit_linear_predictor, unit_gain
-from wavestill.models.sequences import SequenceState, sequence_length, sequence_noise
+from wavestill.models.sequences import sequence_length, sequence_noise
 from wavestill.nn.causal import History
 from wavestill.nn.conditioning import Encoded
 from wavestill.nn.frames import Conditioned, FrameEncoder
 from wavestill.nn.prediction import LinearSynthesis
+from wavestill.nn.states import SequenceState
 
 
 @dataclass

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from wavestill.density import Autoregressive, Context, State
-from wavestill.distributions import Base, Distribution, pooled, standard_noise
-from wavestill.models.sequences import sequence_length
+from wavestill.distributions import Base, Distribution, pooled
+from wavestill.models.sequences import sequence_noise
 from wavestill.sampling.cached import cached
 
 
@@ -132,10 +132,14 @@ class MixturePool(nn.Module):
         length = length or getattr(self.teachers[0], "num_dims", None)
         encode = getattr(self.teachers[0], "encode", None)
         encoded = None if encode is None else encode(context)
-        steps = sequence_length(None if encoded is None else encoded.num_samples, length)
-        like = next(self.parameters())
-        noise = standard_noise(
-            self.base, (num, steps), generator=generator, device=like.device, dtype=like.dtype
+        noise = sequence_noise(
+            self.base,
+            num,
+            length,
+            encoded,
+            temperature=1.0,
+            generator=generator,
+            like=next(self.parameters()),
         )
         return cached(self, noise, context)
 

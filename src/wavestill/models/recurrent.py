@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from wavestill.density import Context
 from wavestill.distributions import Distribution
-from wavestill.models.sequences import rewound
 from wavestill.models.vector_density import VectorDensity
 from wavestill.models.vector_heads import VectorHead
 from wavestill.nn.running_sum import CHUNK_INPUTS, RunningSum
+from wavestill.nn.states import rewound
 
 OUTPUT_GAIN = 0.5
 """Standard deviation of the initial outputs per unit of hidden activation."""

@@ -1,12 +1,9 @@
-"""Common to the sequence models: their state, how long a sequence is, the noise it is made of."""
-
-from abc import ABC, abstractmethod
+"""Common to the sequence models: how long a sequence is, and the noise it is made of."""
 
 import torch
 from torch import Tensor
 
 from wavestill.distributions import Base
-from wavestill.nn.causal import History
 from wavestill.nn.conditioning import Encoded
 from wavestill.sampling import standard_noise
 
@@ -25,44 +22,6 @@ def sequence_length(conditioned: int | None, length: int | None) -> int:
             "cut one to the other (frames x hop_samples)"
         )
     return conditioned if conditioned is not None else int(length or 0)
-
-
-class SequenceState(ABC):
-    """What a sequence model carries between calls: histories, and a place in the conditioning.
-
-    Attributes:
-        encoded: The conditioning; None for none.
-        position: The step that comes next; `(B,)` once sequences stand at their own.
-    """
-
-    encoded: Encoded | None
-    position: int | Tensor
-
-    @abstractmethod
-    def histories(self) -> list[History]:
-        """The past of every layer."""
-
-    def rewind(self, num_steps: int | Tensor) -> None:
-        """Forget the last steps; see `State`."""
-        for history in self.histories():
-            history.rewind(num_steps)
-        self.position = rewound(self.position, num_steps)
-
-    def select(self, index: Tensor) -> None:
-        """Keep only the sequences `index (B',)`."""
-        for history in self.histories():
-            history.select(index)
-        self.encoded = None if self.encoded is None else self.encoded.select(index)
-        if isinstance(self.position, Tensor):
-            self.position = rewound(self.position[index], 0)
-
-
-def rewound(position: int | Tensor, num_steps: int | Tensor) -> int | Tensor:
-    """The position so many steps before; a single number while all sequences stand together."""
-    earlier = position - num_steps
-    if isinstance(earlier, Tensor) and bool((earlier == earlier[0]).all()):
-        return int(earlier[0])
-    return earlier
 
 
 def sequence_noise(

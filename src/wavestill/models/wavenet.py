@@ -31,11 +31,12 @@ from wavestill.distributions import (
     mu_law_encode,
 )
 from wavestill.models.calibration import fit_linear_predictor, unit_gain
-from wavestill.models.sequences import SequenceState, sequence_length, sequence_noise
+from wavestill.models.sequences import sequence_length, sequence_noise
 from wavestill.nn.causal import History, with_past
 from wavestill.nn.conditioning import ConditioningConfig, Encoded
 from wavestill.nn.frames import Conditioned
 from wavestill.nn.gated import GatedStack
+from wavestill.nn.states import SequenceState
 from wavestill.sampling.cached import cached
 
 Head = Literal["logistics", "gaussian", "mulaw"]

@@ -28,6 +28,7 @@ from wavestill.density import (
 from wavestill.distributions import Base, Discretized, Distribution, Normal, same_quantile
 from wavestill.nn.causal import History
 from wavestill.nn.conditioning import Encoded
+from wavestill.nn.states import SequenceState
 from wavestill.sampling.jacobi import (
     NOISE_MAX,
     TOLERANCE_EPS,
@@ -212,26 +213,15 @@ class _ThroughTeacher(_FlowInversion):
 
 
 @dataclass
-class _FlowState:
+class _FlowState(SequenceState):
     """One flow's histories, its context, and where in it it stands."""
 
     inner: Any  # the flow's own
     encoded: Encoded | None
     position: int | Tensor = 0
 
-    def rewind(self, num_steps: int | Tensor) -> None:
-        for history in self._histories():
-            history.rewind(num_steps)
-        self.position = self.position - num_steps
-
-    def select(self, index: Tensor) -> None:
-        for history in self._histories():
-            history.select(index)
-        self.encoded = None if self.encoded is None else self.encoded.select(index)
-        if isinstance(self.position, Tensor):
-            self.position = self.position[index]
-
-    def _histories(self) -> list[History]:
+    @override
+    def histories(self) -> list[History]:
         histories: list[History] = self.inner.histories()
         return histories
 

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wavestill.density import Context, Density, Reparametrised
-from wavestill.distributions import standard_noise
+from wavestill.density import Context, Density, Reparametrised, fresh_noise
 
 
 @dataclass
@@ -78,14 +77,7 @@ def metropolis(
         )
     num_chains = min(num, num_chains)
     length = burn_in + -(-num // num_chains)
-    parameter = next(student.parameters())  # type: ignore[attr-defined]
-    noise = standard_noise(
-        student.base,  # type: ignore[attr-defined]
-        (length * num_chains, num_dims),
-        generator=generator,
-        device=parameter.device,
-        dtype=parameter.dtype,
-    )
+    noise = fresh_noise(student, (length * num_chains, num_dims), generator=generator)
     draw = student.rsample(noise, context)
     log_weights = (teacher.log_prob(draw.x, context) - draw.log_prob).double()
     log_weights = log_weights.nan_to_num(-torch.inf, torch.inf, -torch.inf)

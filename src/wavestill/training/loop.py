@@ -17,7 +17,7 @@ from wavestill.distillation.teacher_samples import (
     is_mirrored,
 )
 from wavestill.divergences import KL
-from wavestill.models.adoption import adopt
+from wavestill.models.adoption import taken_in
 from wavestill.settings import plain_settings
 from wavestill.training.config import TrainingConfig, training_config, vector_defaults
 from wavestill.training.data import (
@@ -216,8 +216,7 @@ def distill(
             "'objective' holds another student than the one to train; build it with this one"
         )
     data, validation = _in_precision(data, student), _in_precision(validation, student)
-    adopted = adopt(teacher) if isinstance(teacher, nn.Module) else None
-    density = as_density(teacher) if adopted is None else adopted
+    density = taken_in(teacher)
     rows = None if data is None or isinstance(data, Corpus) else rows_of(data)
     size: int | None = getattr(student, "num_dims", None)
     defaults = _defaults(rows) if size is None else vector_defaults(num_dims=size)

@@ -60,9 +60,9 @@ def load_table(path: Path | str) -> Table:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"there is no data at '{path}'")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"'{path}' is no .npz file of arrays; write one with numpy.savez")
     try:
+        if not zipfile.is_zipfile(path):  # numpy would ask to unpickle it
+            raise zipfile.BadZipFile
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             missing = [name for name in SPLITS if name not in file.files]
             if missing:
@@ -72,7 +72,7 @@ def load_table(path: Path | str) -> Table:
                 )
             splits = {name: _rows(name, file[name]) for name in SPLITS}
     except (OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        # numpy reads a lone array without complaint, and fails on it as a file only afterwards
+        # what lies in an archive beside arrays is read as bytes, and fails only afterwards
         raise ValueError(
             f"'{path}' is no .npz file of arrays; write one with numpy.savez"
         ) from error
