@@ -8,7 +8,7 @@ import pytest
 Voice = Callable[..., np.ndarray]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def voice() -> Voice:
     """`voice(seconds, rate, f0_hz=...)`: harmonics of a gliding F0, with a little noise."""
 

@@ -1,4 +1,4 @@
-"""The three layouts, and what in them is named as skipped."""
+"""Layouts with metadata and plain folders, and what in them is named as skipped."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def test_metadata_psv(tmp_path):
     )
     layout = find_recordings(tmp_path)
     assert layout.name == "metadata.psv"
-    assert [tuple(r) for r in layout.recordings] == [
+    assert [tuple(r[:5]) for r in layout.recordings] == [
         ("a", tmp_path / "flac/a.flac", "Yes.", "test", "Ann"),
         ("b", tmp_path / "flac/b.flac", "No.", "train", "Bob"),
         ("c", tmp_path / "wavs/c.wav", None, "train", "unnamed"),
@@ -69,6 +69,21 @@ def test_a_psv_without_splits_and_speakers_says_nothing_of_them(tmp_path):
     (tmp_path / "metadata.psv").write_text("text|id\nYes.|a\n")
     recording = find_recordings(tmp_path).recordings[0]
     assert (recording.text, recording.split, recording.speaker) == ("Yes.", None, None)
+
+
+LABELS = {
+    "beside": ("a/x.wav", "a/x.lab"),
+    "parallel, in the same folders": ("a/x.wav", "lab/a/x.lab"),
+    "parallel, without the first folder": ("wav48/p1/x.wav", "labels/p1/x.lab"),
+    "all in one folder": ("a/b/x.wav", "TextGrid/x.TextGrid"),
+}
+
+
+@pytest.mark.parametrize(("sound", "labels"), LABELS.values(), ids=LABELS)
+def test_label_files_are_found(tmp_path, sound, labels):
+    touch(tmp_path, sound, labels, "z/y.wav", "a/other.lab", "lab/q/x.lab")
+    found = {r.path.stem: r.labels for r in find_recordings(tmp_path).recordings}
+    assert found == {"x": tmp_path / labels, "y": None}
 
 
 def test_what_is_no_corpus_is_refused_in_one_line(tmp_path):

@@ -13,22 +13,28 @@ SPECS = {**MEL_PRESETS, "log10": replace(MEL_PRESETS["wavestill_16k"], log="log1
 
 
 def librosa_mels(wave: np.ndarray, spec: MelSpec) -> np.ndarray:
-    padded = np.pad(wave, (spec.n_fft - spec.hop_samples) // 2, mode="reflect")
+    if spec.padding == "same":
+        wave = np.pad(wave, (spec.n_fft - spec.hop_samples) // 2, mode="reflect")
     magnitude = np.abs(
         librosa.stft(
-            padded,
+            wave,
             n_fft=spec.n_fft,
             hop_length=spec.hop_samples,
             win_length=spec.win_samples,
-            center=False,
+            center=spec.padding == "center",
+            pad_mode="reflect",
         )
     )
+    if spec.padding == "center":
+        magnitude = magnitude[:, :-1]
     filters = librosa.filters.mel(
         sr=spec.sample_rate,
         n_fft=spec.n_fft,
         n_mels=spec.num_mels,
         fmin=spec.f_min_hz,
         fmax=spec.f_max_hz,
+        htk=spec.mel_scale == "htk",
+        norm={"slaney": "slaney", "none": None}[spec.filter_norm],
     )
     mels = np.maximum(filters @ magnitude, spec.floor).T
     return np.log10(mels) if spec.log == "log10" else np.log(mels)
@@ -51,7 +57,7 @@ def test_frames_are_whole_hops_centred_in_them(spec):
     for num_samples in (12 * hop, 12 * hop + 1, 13 * hop - 1):
         assert mel(torch.zeros(2, num_samples)).shape == (2, 12, spec.num_mels)
     click = torch.zeros(1, 24 * hop)
-    click[0, 10 * hop + hop // 2] = 1  # the centre of frame 10
+    click[0, 10 * hop + (hop // 2 if spec.padding == "same" else 0)] = 1  # the centre of frame 10
     level = mel(click)[0].mean(1)
     assert level.argmax() == 10
     torch.testing.assert_close(level[10 - 1], level[10 + 1], rtol=1e-2, atol=1e-2)
@@ -97,12 +103,19 @@ def test_other_specs_are_refused_naming_each_field_with_both_values():
     assert "\n" not in message
 
 
+OTHER_VALUES = {
+    "log": "log10",
+    "pitch": True,
+    "padding": "center",
+    "mel_scale": "htk",
+    "filter_norm": "none",
+}
+
+
 @pytest.mark.parametrize("field", MelSpec.__dataclass_fields__)
 def test_no_field_is_left_out_of_the_comparison(field):
     spec = MelSpec(16000, 1024, 200, 800, 80, 0.0, 7000.0)
-    other = {"log": "log10", "pitch": True, "hop_samples": 202}.get(
-        field, getattr(spec, field) + 2 if field not in ("log", "pitch", "hop_samples") else None
-    )
+    other = OTHER_VALUES[field] if field in OTHER_VALUES else getattr(spec, field) + 2
     with pytest.raises(ValueError, match=f" {field} "):
         spec.require_same(replace(spec, **{field: other}))
 
@@ -112,6 +125,32 @@ def test_specs_survive_json(spec):
     assert MelSpec.from_dict(spec.to_dict()) == spec
     assert spec.num_features == spec.num_mels
     assert replace(spec, pitch=True).num_features == spec.num_mels + 2
+
+
+def test_specs_written_before_they_had_padding_and_scale_still_load():
+    """Voices and corpora of version 0.1 hold ten fields; they mean HiFi-GAN's framing."""
+    spec = MEL_PRESETS["hifigan_22k"]
+    values = spec.to_dict()
+    for field in ("padding", "mel_scale", "filter_norm"):
+        del values[field]
+    assert MelSpec.from_dict(values) == spec
+
+
+def test_an_odd_hop_is_refused_only_where_it_would_pad_unevenly():
+    odd = {"n_fft": 1023, "hop_samples": 200}
+    assert replace(MEL_PRESETS["wavestill_16k"], **odd, padding="center").padding_samples == 511
+    with pytest.raises(ValueError, match="is odd"):
+        replace(MEL_PRESETS["wavestill_16k"], **odd)
+
+
+def test_tacotron_2_has_hifigans_mels_half_a_hop_earlier(voice):
+    """Moved on by half a hop, the sound has the other's frames, but at its padded ends."""
+    same, centred = MEL_PRESETS["hifigan_22k"], MEL_PRESETS["tacotron2_22k"]
+    wave = torch.from_numpy(voice(0.5, 22050)).double()[None]
+    moved = torch.cat([torch.zeros(1, 128, dtype=wave.dtype), wave], 1)
+    here = MelSpectrogram(same).double()(wave)[:, 4:-4]
+    there = MelSpectrogram(centred).double()(moved)
+    torch.testing.assert_close(there[:, 5 : 5 + here.shape[1]], here, rtol=0, atol=1e-12)
 
 
 def test_unknown_missing_and_ill_typed_fields_are_named():

@@ -1,47 +1,16 @@
-"""Finding a corpus's recordings: three layouts, and what in them cannot be used."""
+"""Finding a corpus's recordings: five layouts, and what in them cannot be used."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 from wavestill.audio.files import SOUND_SUFFIXES
+from wavestill.audio.label_files import LabelFinder
+from wavestill.audio.recordings import Layout, Recording, Skipped
+from wavestill.audio.speech_corpora import find_libritts, find_vctk
 
 UNREAD_SUFFIXES = (".m4a", ".aac", ".wma", ".opus", ".aiff", ".aif", ".au", ".raw", ".pcm")
 """Sounds in a plain folder that are named as skipped rather than passed over like a text file."""
 
 _SOUND_FOLDERS = ("flac", "wavs", "wav", ".")
-
-
-class Recording(NamedTuple):
-    """One recording of a corpus, not yet opened.
-
-    Arguments:
-        id: Unique in the corpus.
-        path: The sound file.
-        text: What is said, where the corpus knows.
-        split: The split its corpus puts it in (as written there), where it says.
-        speaker: Who says it, where the corpus knows.
-    """
-
-    id: str
-    path: Path
-    text: str | None = None
-    split: str | None = None
-    speaker: str | None = None
-
-
-class Skipped(NamedTuple):
-    """A file or a row that is left out, and why."""
-
-    source: str
-    reason: str
-
-
-class Layout(NamedTuple):
-    """What was found: the layout's name, its recordings in order, and what is left out."""
-
-    name: str
-    recordings: list[Recording]
-    skipped: list[Skipped]
 
 
 def find_recordings(source: Path) -> Layout:
@@ -50,7 +19,10 @@ def find_recordings(source: Path) -> Layout:
     - `metadata.psv`: a header `id|...` of any columns, of which `text`, `split` and `speaker` are
       used; sounds in `flac/`, `wavs/`, `wav/` or beside it.
     - `ljspeech`: `metadata.csv` with rows `id|text|normalised text`, no header, and `wavs/`.
+    - `vctk`, `libritts`: as published (`speech_corpora`).
     - `folder`: every WAV, FLAC, Ogg and MP3 file below; no texts.
+
+    Label files of any layout are found by `label_files.LabelFinder`.
 
     Raises:
         ValueError: If `source` is no folder, its metadata cannot be read, or it holds no
@@ -66,7 +38,7 @@ def find_recordings(source: Path) -> Layout:
     elif (source / "metadata.csv").is_file() and (source / "wavs").is_dir():
         layout = _find_ljspeech(source)
     else:
-        layout = _find_folder(source)
+        layout = find_vctk(source) or find_libritts(source) or _find_folder(source)
     if not layout.recordings:
         first = (
             f"; the first: {layout.skipped[0].source}: {layout.skipped[0].reason}"
@@ -77,7 +49,11 @@ def find_recordings(source: Path) -> Layout:
             f"{source}: holds no recordings ({', '.join(SOUND_SUFFIXES)}; "
             f"{len(layout.skipped)} skipped{first})"
         )
-    return layout
+    finder = LabelFinder(source)
+    recordings = [
+        recording._replace(labels=finder.find(recording)) for recording in layout.recordings
+    ]
+    return layout._replace(recordings=recordings)
 
 
 def _find_psv(source: Path) -> Layout:

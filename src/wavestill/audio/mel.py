@@ -1,16 +1,19 @@
 r"""Mel spectra, and the record of how they were made that travels with every model.
 
-Frames are laid as in HiFi-GAN: the sound is padded by reflection with `(n_fft - hop) / 2` samples
-at either end, so `T` samples give exactly `T // hop` frames and frame `i` is centred at sample
-`(i + 0.5) * hop`.
+`T` samples give exactly `T // hop` frames. With the padding "same" they are laid as in HiFi-GAN:
+the sound is padded by reflection with `(n_fft - hop) / 2` samples at either end, and frame `i` is
+centred at sample `(i + 0.5) * hop`. With "center" they are laid as by Tacotron 2 and Vocos:
+`n_fft / 2` samples at either end, frame `i` centred at `i * hop`; theirs have one frame more,
+centred at the sound's end, which is left out here.
 """
 
 import math
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 
@@ -20,8 +23,8 @@ class MelSpec:
 
     .. math:: m_{ik} = \log \max\Big(\text{floor}, \sum_f W_{kf} \, |X_{if}|\Big)
 
-    with `X` the short-time Fourier transform under a periodic Hann window and `W` the Slaney mel
-    filters, each of unit area.
+    with `X` the short-time Fourier transform under a periodic Hann window and `W` triangular mel
+    filters.
 
     Arguments:
         sample_rate: Samples per second of the sound.
@@ -33,7 +36,13 @@ class MelSpec:
         f_max_hz: Upper edge of the highest band, at most half the sample rate.
         log: Base of the logarithm.
         floor: Band magnitudes below this are raised to it, since silence has no logarithm.
-        pitch: Whether two columns follow the mels: log F0 (nats of Hz) and voicing (0 or 1).
+        pitch: Whether two columns follow the mels: log F0 (nats of Hz) and voicing (0 or 1), at
+            sample `(i + 0.5) * hop_samples` whatever the padding: there models take a frame to be.
+        padding: Where frames are centred: "same", frame `i` at `(i + 0.5) * hop_samples`, or
+            "center", at `i * hop_samples`.
+        mel_scale: Slaney's scale (linear to 1 kHz, then logarithmic), or HTK's `2595 log10(1 + f /
+            700)`.
+        filter_norm: "slaney": each filter has unit area; "none": each has unit peak.
 
     Raises:
         ValueError: If the values contradict each other.
@@ -49,6 +58,9 @@ class MelSpec:
     log: Literal["natural", "log10"] = "natural"
     floor: float = 1e-5
     pitch: bool = False
+    padding: Literal["same", "center"] = "same"
+    mel_scale: Literal["slaney", "htk"] = "slaney"
+    filter_norm: Literal["slaney", "none"] = "slaney"
 
     def __post_init__(self) -> None:
         for name in ("sample_rate", "n_fft", "hop_samples", "win_samples", "num_mels", "floor"):
@@ -59,7 +71,7 @@ class MelSpec:
                 f"'hop_samples' {self.hop_samples}, 'win_samples' {self.win_samples} and 'n_fft' "
                 f"{self.n_fft} must not decrease in this order"
             )
-        if (self.n_fft - self.hop_samples) % 2:
+        if self.padding == "same" and (self.n_fft - self.hop_samples) % 2:
             raise ValueError(
                 f"'n_fft' {self.n_fft} minus 'hop_samples' {self.hop_samples} is odd; "
                 "it must be even, since half of it pads either end"
@@ -78,12 +90,19 @@ class MelSpec:
     @property
     def padding_samples(self) -> int:
         """Samples of reflection at either end; a sound must be longer than this."""
+        if self.padding == "center":
+            return self.n_fft // 2
         return (self.n_fft - self.hop_samples) // 2
 
     @property
     def min_samples(self) -> int:
         """The shortest sound that has frames."""
         return max(self.padding_samples + 1, self.hop_samples)
+
+    @property
+    def summary(self) -> str:
+        """The frames in a few words."""
+        return f"{self.num_mels} mels" + (", log F0 and voicing" if self.pitch else "")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, for JSON."""
@@ -115,12 +134,17 @@ class MelSpec:
             checked[field.name] = value
         return cls(**checked)
 
-    def require_same(self, other: "MelSpec") -> None:
+    def require_same(self, other: object) -> None:
         """Refuse frames of another spec.
 
         Raises:
-            ValueError: If any field differs; the message names each with the value here and there.
+            ValueError: If `other` is no mel spec, or any field differs; the message names each
+                with the value here and there.
         """
+        if not isinstance(other, MelSpec):
+            raise ValueError(
+                f"mels against frames of a {type(other).__name__}; make both with one spec"
+            )
         differing = [
             f"{name} {value!r} against {getattr(other, name)!r}"
             for name, value in self.to_dict().items()
@@ -136,11 +160,38 @@ class MelSpec:
 MEL_PRESETS: dict[str, MelSpec] = {
     # the public HiFi-GAN checkpoints' (config_v1.json)
     "hifigan_22k": MelSpec(22050, 1024, 256, 1024, 80, 0.0, 8000.0),
+    # NVIDIA's Tacotron 2 and WaveGlow (layers.py, stft.py): HiFi-GAN's mels, half a hop earlier
+    "tacotron2_22k": MelSpec(22050, 1024, 256, 1024, 80, 0.0, 8000.0, padding="center"),
+    # charactr/vocos-mel-24khz: torchaudio's MelSpectrogram(power=1), clipped at 1e-7
+    "vocos_24k": MelSpec(
+        *(24000, 1024, 256, 1024, 100, 0.0, 12000.0, "natural", 1e-7),
+        padding="center",
+        mel_scale="htk",
+        filter_norm="none",
+    ),
     # ours: 12.5 ms hop, 50 ms window, all the way up
     "wavestill_8k": MelSpec(8000, 512, 100, 400, 64, 0.0, 4000.0),
     "wavestill_16k": MelSpec(16000, 1024, 200, 800, 80, 0.0, 8000.0),
     "wavestill_24k": MelSpec(24000, 2048, 300, 1200, 80, 0.0, 12000.0),
 }
+
+
+def mel_filters(spec: MelSpec) -> Float32[np.ndarray, "M K"]:
+    """The triangular filters of a spec over the `K = n_fft / 2 + 1` magnitudes of a spectrum."""
+    import librosa  # slow to import: here, and not in everybody's start
+
+    return np.asarray(
+        librosa.filters.mel(
+            sr=spec.sample_rate,
+            n_fft=spec.n_fft,
+            n_mels=spec.num_mels,
+            fmin=spec.f_min_hz,
+            fmax=spec.f_max_hz,
+            htk=spec.mel_scale == "htk",
+            norm=None if spec.filter_norm == "none" else spec.filter_norm,
+        ),
+        np.float32,
+    )
 
 
 class MelSpectrogram(nn.Module):
@@ -164,19 +215,11 @@ class MelSpectrogram(nn.Module):
     filters: Tensor
 
     def __init__(self, spec: MelSpec) -> None:
-        import librosa  # slow to import: here, and not in everybody's start
-
         super().__init__()
         self.spec = spec
         self.register_buffer("window", torch.hann_window(spec.win_samples), persistent=False)
-        filters = librosa.filters.mel(
-            sr=spec.sample_rate,
-            n_fft=spec.n_fft,
-            n_mels=spec.num_mels,
-            fmin=spec.f_min_hz,
-            fmax=spec.f_max_hz,
-        )
-        self.register_buffer("filters", torch.from_numpy(filters.T.copy()), persistent=False)
+        filters = torch.from_numpy(mel_filters(spec).T.copy())  # (n_fft / 2 + 1, M)
+        self.register_buffer("filters", filters, persistent=False)
 
     def forward(self, x: Float[Tensor, "B T"]) -> Float[Tensor, "B F M"]:
         """Log-mels of sounds in [-1, 1]; `F = T // hop_samples`.
@@ -192,6 +235,7 @@ class MelSpectrogram(nn.Module):
             )
         pad = spec.padding_samples
         padded = nn.functional.pad(x[:, None], (pad, pad), mode="reflect")[:, 0]
+        num_frames = x.shape[-1] // spec.hop_samples
         spectrum = torch.stft(
             padded,
             spec.n_fft,
@@ -201,6 +245,6 @@ class MelSpectrogram(nn.Module):
             center=False,
             return_complex=True,
         )  # (B, n_fft / 2 + 1, F)
-        mels = spectrum.abs().transpose(1, 2) @ self.filters  # (B, F, M)
+        mels = spectrum[..., :num_frames].abs().transpose(1, 2) @ self.filters  # (B, F, M)
         log = mels.clamp_min(spec.floor).log()
         return log / math.log(10) if spec.log == "log10" else log

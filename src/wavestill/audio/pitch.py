@@ -7,17 +7,17 @@ from types import ModuleType
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
-from wavestill.audio.mel import MelSpec
+from wavestill.audio.spec import FeatureSpec
 
 F0_MIN_HZ, F0_MAX_HZ = 60.0, 800.0
 F0_UNVOICED_HZ = 150.0
 """F0 given to sounds without a single voiced frame, whose contour could be anything."""
 
 
-def estimate_pitch(wave: Float[np.ndarray, " T"], spec: MelSpec) -> Float32[np.ndarray, "F 2"]:
+def estimate_pitch(wave: Float[np.ndarray, " T"], spec: FeatureSpec) -> Float32[np.ndarray, "F 2"]:
     """Log F0 in nats of Hz and voicing (0 or 1), at each frame's centre `(i + 0.5) * hop_samples`.
 
     Log F0 is carried linearly through unvoiced stretches and held flat before the first and after
@@ -44,12 +44,18 @@ def estimate_pitch(wave: Float[np.ndarray, " T"], spec: MelSpec) -> Float32[np.n
         f0_hz = _pyin(shifted, spec)
     f0_hz = f0_hz[:num_frames]
     voiced = f0_hz > 0
-    frame = np.arange(num_frames)
-    if voiced.any():
-        log_f0 = np.interp(frame, frame[voiced], np.log(f0_hz[voiced]))
-    else:
-        log_f0 = np.full(num_frames, np.log(F0_UNVOICED_HZ))
+    log_f0 = carried_through(np.log(np.where(voiced, f0_hz, 1.0)), voiced)
     return np.stack([log_f0, voiced], axis=1).astype(np.float32)
+
+
+def carried_through(
+    log_f0: Float[np.ndarray, " F"], voiced: Bool[np.ndarray, " F"]
+) -> Float[np.ndarray, " F"]:
+    """Log F0 of voiced frames, carried through the others as `estimate_pitch` says."""
+    if not voiced.any():
+        return np.full(len(log_f0), np.log(F0_UNVOICED_HZ))
+    frame = np.arange(len(log_f0))
+    return np.asarray(np.interp(frame, frame[voiced], log_f0[voiced]))
 
 
 def pitch_estimator() -> str:
@@ -75,7 +81,7 @@ def _world() -> ModuleType | None:
     return module
 
 
-def _pyin(wave: Float[np.ndarray, " T"], spec: MelSpec) -> Float[np.ndarray, " F"]:
+def _pyin(wave: Float[np.ndarray, " T"], spec: FeatureSpec) -> Float[np.ndarray, " F"]:
     import librosa  # slow to import, and most have pyworld
 
     window = 1 << round(

@@ -9,19 +9,30 @@ from jaxtyping import Float32, Int16
 
 from wavestill.audio.features import extract
 from wavestill.audio.files import SoundError, read_sound
-from wavestill.audio.layouts import Recording
+from wavestill.audio.labels import read_labels
 from wavestill.audio.levels import SILENCE_DBFS, find_level, quantise, rms_dbfs
-from wavestill.audio.mel import MelSpec
-from wavestill.audio.splits import SPLITS, canonical_split
+from wavestill.audio.linguistic import LinguisticSpec
+from wavestill.audio.recordings import Recording
+from wavestill.audio.spec import FeatureSpec
+from wavestill.audio.splits import SPLITS, canonical_split, prompt_key
 
 
 class Treated(NamedTuple):
-    """A recording as the corpus stores it, the gain it was given and what was converted."""
+    """A recording as the corpus stores it.
+
+    Arguments:
+        audio: Samples on the 16-bit grid.
+        frames: Its features.
+        gain_db: What it was raised by.
+        notes: What was converted.
+        prompt: What must not be in two splits.
+    """
 
     audio: Int16[np.ndarray, " T"]
     frames: Float32[np.ndarray, "F C"]
     gain_db: float
     notes: tuple[str, ...]
+    prompt: str
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,7 @@ class Treatment:
         seed: Of the dither.
     """
 
-    spec: MelSpec
+    spec: FeatureSpec
     level_dbfs: float
     seed: int
 
@@ -70,5 +81,27 @@ class Treatment:
             notes.append(f"below {self.level_dbfs:g} dBFS RMS, since its peak is at the limit")
         gain = np.float32(10 ** (level.gain_db / 20))
         audio = quantise(wave * gain, key=recording.id, seed=self.seed)
-        frames = extract(audio.astype(np.float32) / np.float32(32768), spec)
-        return Treated(audio, frames, level.gain_db, tuple(notes))
+        rounded = audio.astype(np.float32) / np.float32(32768)
+        if isinstance(spec, LinguisticSpec):
+            frames = _extract_labelled(rounded, recording, spec)
+        else:
+            frames = extract(rounded, spec)
+        prompt = prompt_key(recording.text, path)
+        return Treated(audio, frames, level.gain_db, tuple(notes), prompt)
+
+
+def _extract_labelled(
+    wave: Float32[np.ndarray, " T"], recording: Recording, spec: LinguisticSpec
+) -> Float32[np.ndarray, "F C"]:
+    """The features of a recording's labels.
+
+    Raises:
+        SoundError: If it has none, or they cannot be used.
+    """
+    if recording.labels is None:
+        raise SoundError(recording.path, "it has no label file")
+    try:
+        return extract(wave, spec, read_labels(recording.labels))
+    except ValueError as error:
+        said = str(error).removeprefix(str(recording.labels)).removeprefix(":").strip()
+        raise SoundError(recording.path, f"{recording.labels.name}: {said}") from error
