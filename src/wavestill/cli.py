@@ -1,5 +1,6 @@
 """The command line: one subcommand, one public function of the same name and arguments."""
 
+import dataclasses
 import importlib
 import inspect
 import io
@@ -61,7 +62,8 @@ def _run(arguments: Sequence[str]) -> int:
     json_path: Path | None = values.pop("json")
     try:
         _check(json_path, values.get("seed"))
-        outcome: Outcome = _function(settings["command"])(**values)
+        function = _function(settings["command"])
+        outcome: Outcome = function(**_with_settings(function, values))
         if json_path is not None:
             json_path.write_text(json.dumps(outcome.figures, indent=2) + "\n", encoding="utf-8")
     except (ValueError, OSError) as error:
@@ -166,6 +168,17 @@ def _function(name: str) -> Callable[..., Outcome]:
     module = importlib.import_module(f"wavestill.commands.{name}")
     function: Callable[..., Outcome] = getattr(module, name)
     return function
+
+
+def _with_settings(function: Callable[..., Outcome], values: dict[str, Any]) -> dict[str, Any]:
+    """The values, groups of them (`--trainer.devices`) as the dataclasses that they are of."""
+    kinds = inspect.get_annotations(function, eval_str=True)
+    return {
+        name: kinds[name](**value)
+        if dataclasses.is_dataclass(kinds[name]) and isinstance(value, dict)
+        else value
+        for name, value in values.items()
+    }
 
 
 def _with_underscores(argument: str) -> str:

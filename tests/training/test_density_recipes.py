@@ -216,5 +216,7 @@ def test_a_run_goes_on_with_the_data_it_began_with(
     record = (run / "training" / "recipe.yaml").read_text()
     capsys.readouterr()
     assert command("fit", recipe, "--data", other, "--out", run, "--resume") == 1
-    assert "began with the data" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "began with another recipe: data " in told
+    assert "--allow-changes" in told
     assert (run / "training" / "recipe.yaml").read_text() == record

@@ -101,6 +101,19 @@ class History:
             self._buffer = self._buffer[index]
 
 
+class CarriedHistory(History):
+    """A history for training in pieces: gradients reach back to the head of the piece, no further.
+
+    The past is a copy, not a view of a buffer that the next piece writes to.
+    """
+
+    def extend(self, x: Tensor) -> Tensor:
+        """Append `x (B, n, C)`; the past and `x`, `(B, reach + n, C)`."""
+        whole = torch.cat([self.last(x.new_zeros(len(x), self.reach, x.shape[2])), x], dim=1)
+        self._buffer = whole[:, x.shape[1] :].detach()
+        return whole
+
+
 def with_past(x: Tensor, reach: int, history: History | None) -> Tensor:
     """`x (B, n, C)` behind the `reach` steps before it; zeros where there is no history."""
     if history is None:

@@ -19,7 +19,10 @@ class TrainingConfig:
     Arguments:
         max_steps: Optimiser steps; None: as many as `minutes` allow.
         minutes: Wall-clock budget in minutes, validation and checkpoints included; None: no limit.
-        batch_size: Clips per step.
+        batch_size: Clips per step, of all processes together: how many processes share a step, and
+            in how many parts it is computed, changes nothing in what is learnt.
+        accumulate: Parts in which each process computes its share of a step, one after the other,
+            the gradients summed: memory for a part, the step of the whole.
         clip_samples: Samples per clip; longer material is cropped at random, shorter sequences are
             used whole.
         skip_samples: Samples at the head of a crop that are left out of the likelihood, since
@@ -32,10 +35,18 @@ class TrainingConfig:
         clip_norm: Largest gradient norm; longer gradients are shortened to it.
         averaging: Decay of the weights' exponential moving average, in [0, 1); it warms up as (1 +
             n) / (10 + n).
+        chunk_samples: Likelihood of long clips piece by piece, so many samples at a time: the
+            model's state is carried from piece to piece, gradients are summed over the clip but do
+            not cross from a piece into the one before (truncated backpropagation through time).
+            Memory then follows the piece, not the clip. None: clips whole.
+        explosion: A gradient norm so many times the median of the last 100 is an accident, as one
+            that is not finite: the step is skipped, counted and named.
         log_scale_min: Floor of log-scales in the likelihood loss, in nats of the unit-variance
             signal; None: no floor.
         precision: "bfloat16" runs the networks' matrix products in bfloat16 (heads stay in
             float32); "auto" does so where the processor has instructions for it.
+        compile: Compile the networks' stacks with torch.compile: about a minute before the first
+            step; its files are kept in the run's folder.
         log_every_steps: Steps between rows of metrics.csv.
         validate_every_steps: Steps between validations on held-out clips with averaged weights.
         validation_clips: Held-out clips per validation; the same ones each time.
@@ -49,16 +60,20 @@ class TrainingConfig:
     max_steps: int | None = None
     minutes: float | None = None
     batch_size: int = 4
+    accumulate: int = 1
     clip_samples: int = 5000
+    chunk_samples: int | None = None
     skip_samples: int | None = None
     learning_rate: float = 2e-3
     final_rate_share: float = 0.02
     warmup_steps: int = 100
     betas: tuple[float, float] = (0.9, 0.99)
     clip_norm: float = 1.0
+    explosion: float = 100.0
     averaging: float = 0.995
     log_scale_min: float | None = -9.0
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    compile: bool = False
     log_every_steps: int = 25
     validate_every_steps: int = 500
     validation_clips: int = 16
@@ -71,6 +86,7 @@ class TrainingConfig:
             raise ValueError("neither 'max_steps' nor 'minutes' is given; set one (or both)")
         positive = (
             *("max_steps", "minutes", "batch_size", "clip_samples", "learning_rate", "clip_norm"),
+            *("accumulate", "chunk_samples"),
             *(
                 "log_every_steps",
                 "validate_every_steps",
@@ -84,6 +100,16 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"'{name}' is {value}; it must be positive")
+        if self.compile and self.chunk_samples is not None:
+            raise ValueError(
+                f"'compile' is true and 'chunk_samples' {self.chunk_samples}: pieces with a "
+                "carried state are not compiled; leave one of them out"
+            )
+        if self.explosion <= 1:
+            raise ValueError(
+                f"'explosion' is {self.explosion}; it is a factor on the usual gradient norm, "
+                "well above 1"
+            )
         if self.warmup_steps < 0:
             raise ValueError(f"'warmup_steps' is {self.warmup_steps}; it must be 0 or more")
         if not all(0 <= beta < 1 for beta in self.betas):

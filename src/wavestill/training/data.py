@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterator
 from copy import deepcopy
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from wavestill.audio.corpus import Corpus
 from wavestill.audio.crops import Crops
+from wavestill.audio.shards import DamagedClip
 from wavestill.density import Autoregressive, Context, Density, InverseAutoregressive
 
 Pair = tuple[Tensor | None, Tensor]
@@ -41,6 +42,23 @@ class Batch(NamedTuple):
             raise ValueError("this training needs data but none were given")
         return self.x
 
+    def part(self, number: int, of: int) -> "Batch":
+        """One of so many parts of equal size, in order."""
+        size = self.shape[0] // of
+        rows = slice(number * size, (number + 1) * size)
+        context: Any = self.context
+        if isinstance(context, tuple):  # a named tuple of what each row is conditioned on
+            items: list[Any] = [None if item is None else item[rows] for item in context]
+            context = type(context)(*items)
+        elif isinstance(context, Tensor):
+            context = context[rows]
+        x = None if self.x is None else self.x[rows]
+        return Batch(x, context, (size, *self.shape[1:]))
+
+    def parts(self, num: int) -> Iterator["Batch"]:
+        """All of so many parts, in order; of one part the batch itself."""
+        return iter([self]) if num == 1 else (self.part(number, num) for number in range(num))
+
 
 class Reference(NamedTuple):
     """Material to set a model's scales by before training.
@@ -63,11 +81,13 @@ class Source(Protocol):
         grid_nats: Added to a continuous law's -log p(x) per sample for nats on the data's grid; 0
             for plain nats.
         clip_samples: Samples per sequence.
+        reads_files: Making a batch may have to wait for a disk, so it is done ahead.
     """
 
     whole: bool
     grid_nats: float
     clip_samples: int
+    reads_files: bool
 
     def batch(self, step: int) -> Batch:
         """The batch of one step; the same whenever it is asked for."""
@@ -75,6 +95,15 @@ class Source(Protocol):
 
     def reference(self, num_samples: int) -> Reference:
         """Material to set a model's scales by before training: about `num_samples` samples."""
+        ...
+
+
+@runtime_checkable
+class InParts(Protocol):
+    """A source that makes one process's part of a batch without the rest of it."""
+
+    def part(self, step: int, number: int, of: int) -> Batch:
+        """One of so many equal parts of a step's batch."""
         ...
 
 
@@ -174,6 +203,7 @@ class TensorSource:
     """
 
     grid_nats = 0.0
+    reads_files = False
 
     def __init__(self, rows: Rows, batch_size: int, clip_samples: int, seed: int) -> None:
         assert rows.x is not None, "rows without x are for NoiseSource"
@@ -224,9 +254,14 @@ class CorpusSource:
         batch_size: Crops per batch.
         clip_samples: Samples per crop, rounded to whole frames.
         seed: Seed of the choice.
+
+    Attributes:
+        damaged: Why clips cannot be read, by their names, as far as they were met; other crops
+            took their places.
     """
 
     whole = False
+    reads_files = True
     grid_nats = math.log(2**15)  # prepared recordings lie on the 16-bit grid of [-1, 1)
 
     def __init__(
@@ -243,18 +278,38 @@ class CorpusSource:
             )
         clip_frames = min(clip_frames, longest)  # held-out clips may be shorter than training's
         self.clip_samples = clip_frames * hop_samples
-        self._crops = Crops(self.clips, clip_frames=clip_frames, batch_size=batch_size, seed=seed)
+        self._crops = Crops(
+            self.clips, clip_frames=clip_frames, batch_size=batch_size, seed=seed, damaged="skip"
+        )
+        self.damaged: dict[str, str] = {}
 
     def batch(self, step: int) -> Batch:
         """The batch of one step."""
-        x, context = self._crops.batch(step)
-        return Batch(x, context, (x.shape[0], x.shape[1]))
+        return self.part(step, 0, 1)
+
+    def part(self, step: int, number: int, of: int) -> Batch:
+        """One of so many equal parts of a step's batch; nothing else is read."""
+        size = self._crops.batch_size // of
+        drawn = self._crops.batch(step, slice(number * size, (number + 1) * size))
+        for clip in drawn.damaged:
+            self.damaged.setdefault(clip.id, str(clip))
+        return Batch(drawn.x, drawn.context, (drawn.x.shape[0], drawn.x.shape[1]))
 
     def reference(self, num_samples: int) -> Reference:
-        """Whole clips, spread over the split, until there are `num_samples`; their frames too."""
+        """Whole clips, spread over the split, until there are `num_samples`; their frames too.
+
+        Raises:
+            DamagedClip: If not one can be read.
+        """
         waves, frames, total = [], [], 0
         for index in _spread(len(self.clips)):
-            clip = self.clips[index]
+            try:
+                clip = self.clips[index]
+            except DamagedClip as error:
+                self.damaged.setdefault(error.id, str(error))
+                if len(self.damaged) == len(self.clips):
+                    raise
+                continue
             waves.append(torch.from_numpy(clip.wave))
             frames.append(torch.from_numpy(clip.frames))
             total += len(clip.wave)
@@ -277,6 +332,7 @@ class NoiseSource:
 
     whole = True
     grid_nats = 0.0
+    reads_files = False
 
     def __init__(
         self,
@@ -341,23 +397,3 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 def step_seed(seed: int, step: int) -> int:
     """One seed per step; a prime keeps neighbouring seeds and steps apart."""
     return (seed * 1_000_003 + step) % 2**63
-
-
-class Steps:
-    """An endless stream of a source's batches from one step on.
-
-    Arguments:
-        source: Where the batches come from.
-        first_step: Number of the first batch.
-    """
-
-    def __init__(self, source: Source, first_step: int) -> None:
-        self.source = source
-        self.first_step = first_step
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Batches without end."""
-        step = self.first_step
-        while True:
-            yield self.source.batch(step)
-            step += 1

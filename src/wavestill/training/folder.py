@@ -10,8 +10,11 @@ from typing import Any
 import yaml
 
 from wavestill.machine import describe_machine, wavestill_commit, wavestill_version
+from wavestill.training.changes import differences
+from wavestill.training.checkpoint import CheckpointFiles
+from wavestill.training.hardware import writes
 
-_MADE_AT_ONCE = {"recipe.yaml", "run.json", "tensorboard", "checkpoints", "sounds"}
+_MADE_AT_ONCE = {"recipe.yaml", "run.json", "tensorboard", "checkpoints", "sounds", "compiled"}
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class RunFolder:
 
     Arguments:
         path: The folder; it holds recipe.yaml, run.json, metrics.csv, tensorboard/, checkpoints/
-            and sounds/.
+            and sounds/, and compiled/ where networks are compiled.
     """
 
     path: Path
@@ -36,32 +39,61 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @property
-    def checkpoints(self) -> Path:
-        """The newest state of the run."""
-        return self.path / "checkpoints"
+    def checkpoints(self) -> CheckpointFiles:
+        """The newest states of the run."""
+        return CheckpointFiles(self.path / "checkpoints")
 
     @property
-    def last_checkpoint(self) -> Path | None:
-        """The newest checkpoint, if there is one."""
-        path = self.checkpoints / "last.ckpt"
-        return path if path.exists() else None
+    def has_begun(self) -> bool:
+        """Whether there is a state to go on from."""
+        return bool(self.checkpoints.existing)
+
+    @property
+    def compiled(self) -> Path:
+        """What torch.compile has made of the networks."""
+        return self.path / "compiled"
 
     @property
     def sounds(self) -> Path:
         """Sounds drawn while training."""
         return self.path / "sounds"
 
+    def add_note(self, line: str) -> None:
+        """Keep a line about the newest session of the run in run.json."""
+        runs = _records(self.path / "run.json")
+        if runs:
+            runs[-1].setdefault("notes", []).append(line)
+            _write_whole(self.path / "run.json", json.dumps(runs, indent=2) + "\n")
 
-def open_run(path: Path, settings: dict[str, Any], seed: int, *, resume: bool) -> RunFolder:
-    """Make the folder of a run, or open it to go on.
+
+def open_run(
+    path: Path,
+    settings: dict[str, Any],
+    seed: int,
+    *,
+    resume: bool,
+    allow_changes: bool = False,
+    beside: tuple[str, ...] = (),
+) -> RunFolder:
+    """Make the folder of a run, or open it to go on; the first of several processes does.
+
+    Arguments:
+        path: The folder.
+        settings: The run's recipe.
+        seed: Its seed.
+        resume: Go on with the run that is there.
+        allow_changes: Even if its recipe was another.
+        beside: Keys of the recipe that this run does not depend on.
 
     Raises:
         ValueError: If the folder holds something already and `resume` is not asked for, is a
-            file, or holds a run on other data.
+            file, or holds a run of another recipe, whose differences are named key by key.
     """
+    folder = RunFolder(path)
+    if not writes():
+        return folder
     if path.is_file():
         raise ValueError(f"'{path}' is a file; a run needs a folder of its own")
-    folder = RunFolder(path)
     if path.exists() and not resume:
         # A run that failed before its first figure has left nothing worth keeping.
         foreign = [
@@ -70,45 +102,59 @@ def open_run(path: Path, settings: dict[str, Any], seed: int, *, resume: bool) -
             if entry.name not in _MADE_AT_ONCE
             and not (entry == folder.metrics and not entry.read_bytes().strip())
         ]
-        if foreign or folder.last_checkpoint is not None:
+        if foreign or folder.has_begun:
             raise ValueError(
                 f"'{path}' holds a run already; resume it (--resume) or choose another folder"
             )
-    if folder.last_checkpoint is not None:
-        _require_same_data(path, settings)
-    for part in (folder.checkpoints, folder.sounds):
+    recipe = path / "recipe.yaml"
+    if folder.has_begun and not allow_changes:
+        _require_same(recipe, settings, beside)
+    for part in (folder.checkpoints.folder, folder.sounds):
         part.mkdir(parents=True, exist_ok=True)
     record = path / "run.json"
-    try:
-        runs = json.loads(record.read_text(encoding="utf-8")) if record.exists() else []
-        if not isinstance(runs, list):
-            raise ValueError("not a list of runs")
-    except ValueError as error:
-        raise ValueError(f"'{record}' is damaged ({error}); remove it to go on") from error
-    recipe, text = (
-        path / "recipe.yaml",
-        yaml.safe_dump(settings, sort_keys=False, allow_unicode=True),
-    )
-    if folder.last_checkpoint is not None and recipe.exists() and recipe.read_text() != text:
+    runs = _records(record)
+    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    if folder.has_begun and recipe.exists() and recipe.read_text() != text:
         # what the run began with stays beside what it goes on with
         recipe.replace(path / f"recipe_before_{len(runs)}.yaml")
-    recipe.write_text(text)
+    _write_whole(recipe, text)
     runs.append({**provenance(), "seed": seed})
-    record.write_text(json.dumps(runs, indent=2) + "\n")
+    _write_whole(record, json.dumps(runs, indent=2) + "\n")
     return folder
 
 
-def _require_same_data(path: Path, settings: dict[str, Any]) -> None:
-    """Refuse to go on with a run on other data than it began with."""
-    recipe = path / "recipe.yaml"
-    began = yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.exists() else {}
-    for key in ("data", "corpus"):
-        before, now = (values.get(key) for values in (began, settings))
-        if before and now and Path(before).resolve() != Path(now).resolve():
-            raise ValueError(
-                f"the run in '{path}' began with the {key} '{before}', not '{now}'; "
-                "resume it with that, or choose another folder"
-            )
+def _require_same(recipe: Path, settings: dict[str, Any], beside: tuple[str, ...]) -> None:
+    """Refuse to go on with a run whose recipe was another."""
+    try:
+        began = yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.exists() else None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(
+            f"'{recipe}' is not readable as YAML any more; --allow-changes goes on without it"
+        ) from error
+    changes = differences(began, settings, beside) if isinstance(began, dict) else []
+    if changes:
+        raise ValueError(
+            f"the run in '{recipe.parent}' began with another recipe: {'; '.join(changes)}; "
+            "go on with the old one, allow the new one (--allow-changes), or choose another folder"
+        )
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """The sessions of a run so far."""
+    try:
+        runs = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
+            raise ValueError("not a list of runs")
+    except ValueError as error:
+        raise ValueError(f"'{path}' is damaged ({error}); remove it to go on") from error
+    return runs
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file beside its place and move it there: it is never half written."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def provenance() -> dict[str, Any]:

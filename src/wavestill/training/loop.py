@@ -22,20 +22,27 @@ from wavestill.settings import plain_settings
 from wavestill.training.config import TrainingConfig, training_config, vector_defaults
 from wavestill.training.data import (
     Batch,
-    CorpusSource,
     Data,
     NoiseSource,
     Rows,
     Source,
-    TensorSource,
     rows_of,
     rows_with_x,
-    whole_batches,
 )
 from wavestill.training.distillation import Distillation
 from wavestill.training.folder import RunFolder, open_run
+from wavestill.training.hardware import Hardware
 from wavestill.training.history import History
-from wavestill.training.likelihood import Likelihood
+from wavestill.training.likelihood import InPieces, Likelihood
+from wavestill.training.material import (
+    defaults_for,
+    fresh_batches,
+    held_out_batches,
+    hold_out,
+    in_precision,
+    skipped_samples,
+    source_of,
+)
 from wavestill.training.trainer import train
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -46,8 +53,14 @@ _REFERENCE_SAMPLES = 500_000
 FORWARD_PASSES_MAX = 8
 """Passes up to which a student's density of foreign vectors is cheap enough to train by."""
 
-HELD_OUT_SHARE = 0.1
-"""Share of the rows that `fit` holds out for early stopping where no validation data are given."""
+_AFTER_THE_TEACHER = (
+    *("student", "student_begins", "objective", "distill"),
+    *("teacher_path", "more_teachers"),
+)
+"""Keys of a recipe that may change while its teacher trains."""
+
+_BEFORE_THE_STUDENT = ("fit",)
+"""Those that may change while its student does."""
 
 
 @runtime_checkable
@@ -66,6 +79,8 @@ def fit(
     validation: Data | None = None,
     out: Path | str | None = None,
     resume: bool = False,
+    allow_changes: bool = False,
+    trainer: Hardware | None = None,
     seed: int = 0,
     config: TrainingConfig | None = None,
     calibrate: bool = True,
@@ -92,6 +107,10 @@ def fit(
             out of training.
         out: Folder of the run (figures, checkpoints, sounds); None: nothing is written.
         resume: Go on with the run in `out` from its last checkpoint.
+        allow_changes: Go on with it even if it began with another recipe or other settings.
+        trainer: How many processes and machines train together, and on what; None: what torchrun
+            or srun started, otherwise one process, on a GPU where there is one. The script runs
+            in every process; files are written by the first.
         seed: Seed of batches, noise and dropout.
         config: The settings as one object; `settings` are changed in it.
         calibrate: Let the model take scales and predictor from the data first; not for one that
@@ -115,7 +134,7 @@ def fit(
         >>> history.column("step")
         [2.0]
     """
-    data, validation = _in_precision(data, model), _in_precision(validation, model)
+    data, validation = in_precision(data, model), in_precision(validation, model)
     rows = None if isinstance(data, Corpus) else rows_with_x(data)
     if rows is not None and rows.of_vectors and hasattr(model, "conditionals"):
         assert rows.x is not None
@@ -123,24 +142,38 @@ def fit(
             f"the data has shape {tuple(rows.x.shape)} but a {type(model).__name__} takes one "
             "number a step; give sequences (N, T)"
         )
-    config = training_config(config, settings, _defaults(rows))
+    config = training_config(config, settings, defaults_for(rows))
     held_out_rows: Data | Rows | None = validation
     if rows is not None and validation is None and config.patience is not None:
-        rows, held_out_rows = _hold_out(rows, seed)
-    source = _source(data, rows, config, seed)
-    skip = _skip_samples(config, model, source)
-    held_out = _held_out(data, held_out_rows, config, seed, skip)
+        rows, held_out_rows = hold_out(rows, seed)
+    source = source_of(data, rows, config, seed)
+    skip = skipped_samples(config, model, source)
+    held_out = held_out_batches(data, held_out_rows, config, seed, skip)
     learner = model if hasattr(model, "log_prob") else as_density(model)  # a flow of zuko's
     assert isinstance(learner, nn.Module)
+    if config.chunk_samples is not None and not isinstance(learner, InPieces):
+        raise ValueError(
+            f"'chunk_samples' is {config.chunk_samples} but a {type(learner).__name__} gives its "
+            "laws for whole clips only; leave it out"
+        )
     task = Likelihood(learner, config, seed, skip_samples=skip, grid_nats=source.grid_nats)
     if calibrate and not _has_begun(out, resume=resume):
         _calibrate(model, source)
-    run = _open(out, recipe, config, seed, resume=resume)
+    run = _open(
+        out,
+        recipe,
+        config,
+        seed,
+        resume=resume,
+        allow_changes=allow_changes,
+        beside=_AFTER_THE_TEACHER,
+    )
     history = train(
         *(task, source, held_out, run, data),
         title="teacher",
         criterion="valid_nats",
         progress=progress,
+        hardware=trainer or Hardware(),
     )
     model.eval()
     return model, history
@@ -157,6 +190,8 @@ def distill(
     validation: Data | None = None,
     out: Path | str | None = None,
     resume: bool = False,
+    allow_changes: bool = False,
+    trainer: Hardware | None = None,
     seed: int = 0,
     config: TrainingConfig | None = None,
     calibrate: bool = True,
@@ -189,6 +224,8 @@ def distill(
             figure.
         out: As for `fit`.
         resume: As for `fit`.
+        allow_changes: As for `fit`.
+        trainer: As for `fit`.
         seed: As for `fit`.
         config: As for `fit`.
         calibrate: Let the student take its scale from the data (from draws of the teacher where
@@ -215,11 +252,16 @@ def distill(
         raise ValueError(
             "'objective' holds another student than the one to train; build it with this one"
         )
-    data, validation = _in_precision(data, student), _in_precision(validation, student)
+    data, validation = in_precision(data, student), in_precision(validation, student)
     density = taken_in(teacher)
+    if (config.chunk_samples if config else settings.get("chunk_samples")) is not None:
+        raise ValueError(
+            "'chunk_samples' is of likelihoods; a student's clips are drawn whole: leave it out, "
+            "and use 'accumulate' to save memory"
+        )
     rows = None if data is None or isinstance(data, Corpus) else rows_of(data)
     size: int | None = getattr(student, "num_dims", None)
-    defaults = _defaults(rows) if size is None else vector_defaults(num_dims=size)
+    defaults = defaults_for(rows) if size is None else vector_defaults(num_dims=size)
     config = training_config(config, settings, defaults)
     skip = 0
     source: Source
@@ -228,13 +270,13 @@ def distill(
         context = None if rows is None else rows.context
         length = length or size or config.clip_samples
         source = NoiseSource(density, config.batch_size, length, context, seed)
-        held_out = _fresh(source, config)
+        held_out = fresh_batches(source, config)
     else:
-        source = _source(data, rows, config, seed)
-        skip = _skip_samples(config, student, source)
-        held_out = _held_out(data, validation, config, seed, skip)
+        source = source_of(data, rows, config, seed)
+        skip = skipped_samples(config, student, source)
+        held_out = held_out_batches(data, validation, config, seed, skip)
         if held_out is None and config.patience is not None:
-            held_out = _fresh(source, config)
+            held_out = fresh_batches(source, config)
     if calibrate and not _has_begun(out, resume=resume):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -243,12 +285,21 @@ def distill(
         objective = _divergences(density, student, forward_weight, skip)
     spec = data.spec if isinstance(data, Corpus) else None
     task = Distillation(student, objective, config, seed, skip_samples=skip, spec=spec)
-    run = _open(out, recipe, config, seed, resume=resume)
+    run = _open(
+        out,
+        recipe,
+        config,
+        seed,
+        resume=resume,
+        allow_changes=allow_changes,
+        beside=_BEFORE_THE_STUDENT,
+    )
     history = train(
         *(task, source, held_out, run, data),
         title="student",
         criterion="valid_kl_nats",
         progress=progress,
+        hardware=trainer or Hardware(),
     )
     return student, history
 
@@ -284,108 +335,22 @@ def _open(
     seed: int,
     *,
     resume: bool,
+    allow_changes: bool,
+    beside: tuple[str, ...],
 ) -> RunFolder | None:
     if out is None:
         if resume:
             raise ValueError("there is nothing to resume without a folder; give 'out'")
         return None
     settings = recipe if recipe is not None else plain_settings(config)
-    return open_run(Path(out), settings, seed, resume=resume)
-
-
-DataOrNone = TypeVar("DataOrNone", bound=Data | None)
-
-
-def _in_precision(data: DataOrNone, model: nn.Module) -> DataOrNone:
-    """Tensors in the model's own precision."""
-    dtype = next(model.parameters()).dtype
-
-    def cast(part: Tensor | None) -> Tensor | None:
-        return part.to(dtype) if part is not None and part.is_floating_point() else part
-
-    if isinstance(data, tuple):
-        return tuple(cast(part) for part in data)  # type: ignore[return-value]
-    return data.to(dtype) if isinstance(data, Tensor) else data  # type: ignore[return-value]
-
-
-def _defaults(rows: Rows | None) -> dict[str, Any] | None:
-    """Settings of a run on vectors; None where every run needs its own."""
-    return vector_defaults(len(rows)) if rows is not None and rows.are_vectors else None
-
-
-def _hold_out(rows: Rows, seed: int) -> tuple[Rows, Rows]:
-    """Most of the rows, and a share of them to validate on."""
-    if len(rows) < 2:
-        raise ValueError(
-            f"'patience' needs held-out material, and there is {len(rows)} sequence; "
-            "give 'validation'"
-        )
-    return rows.split(max(1, round(HELD_OUT_SHARE * len(rows))), seed)
-
-
-def _source(data: Data, rows: Rows | None, config: TrainingConfig, seed: int) -> Source:
-    """Batches to train on."""
-    if isinstance(data, Corpus):
-        return CorpusSource(data, "train", config.batch_size, config.clip_samples, seed)
-    assert rows is not None
-    return TensorSource(rows, config.batch_size, config.clip_samples, seed)
-
-
-def _fresh(source: Source, config: TrainingConfig) -> list[Batch]:
-    """Batches whose noise is no training step's: steps are seeded by large numbers only."""
-    size = source.batch(0).shape[0]
-    return [source.batch(step) for step in range(-(-config.validation_clips // size))]
-
-
-def _held_out(
-    data: Data,
-    validation: Data | Rows | None,
-    config: TrainingConfig,
-    seed: int,
-    skip_samples: int,
-) -> list[Batch] | None:
-    """Held-out batches; None where there are none longer than what is left out of the figures.
-
-    Rows are taken whole and each once; crops of longer material at random.
-    """
-    size = min(config.batch_size, config.validation_clips)
-    crops = {"clip_samples": config.clip_samples, "batch_size": size, "seed": seed + 1}
-    if validation is None:
-        if not isinstance(data, Corpus) or len(data.split("valid")) == 0:
-            if config.patience is not None and isinstance(data, Corpus):
-                raise ValueError(
-                    "'patience' needs held-out material, and the corpus has no 'valid' split; "
-                    "give 'validation'"
-                )
-            return None
-        validation = data
-    held_out: Source
-    if isinstance(validation, Corpus):
-        held_out = CorpusSource(validation, "valid", **crops)
-    else:
-        rows = validation if isinstance(validation, Rows) else rows_with_x(validation)
-        held_out = TensorSource(rows, **crops)
-        if held_out.whole:
-            return whole_batches(rows, config.validation_clips)
-    if held_out.clip_samples <= skip_samples:
-        return None
-    num_batches = -(-config.validation_clips // held_out.batch(0).shape[0])
-    return [held_out.batch(step) for step in range(num_batches)]
-
-
-def _skip_samples(config: TrainingConfig, model: nn.Module, source: Source) -> int:
-    """Samples of a crop whose past was cut off; see `TrainingConfig.skip_samples`."""
-    if source.whole:
-        return 0
-    if config.skip_samples is not None:
-        return config.skip_samples
-    reach = int(getattr(model, "receptive_field", 0))
-    return min(reach, source.clip_samples // 4)
+    return open_run(
+        *(Path(out), settings, seed), resume=resume, allow_changes=allow_changes, beside=beside
+    )
 
 
 def _has_begun(out: Path | str | None, *, resume: bool) -> bool:
     """Whether there is a checkpoint to go on from, which holds the scales already."""
-    return resume and out is not None and RunFolder(Path(out)).last_checkpoint is not None
+    return resume and out is not None and RunFolder(Path(out)).has_begun
 
 
 def _calibrate(model: nn.Module, source: Source) -> None:

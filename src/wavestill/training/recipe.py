@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import yaml
 
-from wavestill.audio.mel import MelSpec
+from wavestill.audio.spec import FeatureSpec
 from wavestill.distillation import ObjectiveConfig
 from wavestill.models import IAFWaveNetConfig, WaveNetConfig
 from wavestill.nn.conditioning import ConditioningConfig
@@ -71,7 +71,7 @@ class Recipe:
                         f"'{part}.conditioning.{name}' follows from the corpus; leave it out"
                     )
 
-    def teacher_config(self, spec: MelSpec, num_speakers: int) -> WaveNetConfig:
+    def teacher_config(self, spec: FeatureSpec, num_speakers: int) -> WaveNetConfig:
         """The teacher's shape, with what depends on the corpus filled in."""
         conditioning = self.teacher.conditioning or ConditioningConfig()
         return dataclasses.replace(
@@ -79,7 +79,7 @@ class Recipe:
         )
 
     def student_config(
-        self, teacher: WaveNetConfig, spec: MelSpec, num_speakers: int
+        self, teacher: WaveNetConfig, spec: FeatureSpec, num_speakers: int
     ) -> IAFWaveNetConfig:
         """The student's shape, with what depends on the corpus filled in."""
         own = self.student.conditioning
@@ -113,7 +113,7 @@ def _require_sizes(config: object, key: str) -> None:
 
 
 def fill_in(
-    conditioning: ConditioningConfig, spec: MelSpec, num_speakers: int
+    conditioning: ConditioningConfig, spec: FeatureSpec, num_speakers: int
 ) -> ConditioningConfig:
     """The conditioning of models of a corpus with this spec and so many named speakers.
 

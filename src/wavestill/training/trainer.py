@@ -6,11 +6,13 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.tensorboard import SummaryWriter
 
 from wavestill.audio.corpus import Corpus
@@ -19,18 +21,27 @@ from wavestill.training.callbacks.averaging import Averaging
 from wavestill.training.callbacks.budget import Budget
 from wavestill.training.callbacks.checkpoints import Checkpoints
 from wavestill.training.callbacks.figures import Figures
+from wavestill.training.callbacks.guard import Guard
 from wavestill.training.callbacks.patience import Patience
 from wavestill.training.callbacks.progress import ProgressLine
+from wavestill.training.callbacks.signals import Signals
 from wavestill.training.callbacks.sounds import sounds_of
 from wavestill.training.callbacks.validation import Validation
+from wavestill.training.checkpoint import WholeFiles, read_checkpoint
+from wavestill.training.compiling import compiled
 from wavestill.training.config import TrainingConfig, in_bfloat16
-from wavestill.training.data import Batch, Data, Source, Steps
+from wavestill.training.data import Batch, Data, Source
+from wavestill.training.feeding import Steps
 from wavestill.training.folder import RunFolder
+from wavestill.training.hardware import Hardware, num_processes, writes
 from wavestill.training.history import History
+from wavestill.training.journal import Journal
 from wavestill.training.module import Task
 
 _SOUND_SECONDS = {True: 5.0, False: 1.0}
 """Length of sounds drawn while training: a parallel pass affords more than sequential steps."""
+
+_OF_THE_NETWORK = ("gloo", "NCCL", "closed by peer", "reset by peer", "Broken pipe")
 
 
 def train(
@@ -43,6 +54,7 @@ def train(
     title: str,
     criterion: str,
     progress: bool | None,
+    hardware: Hardware,
 ) -> History:
     """Train a task; its model ends with averaged weights, in eval mode.
 
@@ -55,32 +67,41 @@ def train(
         title: What the progress bar says.
         criterion: The held-out figure that `patience` waits for.
         progress: Show the bar; None: if standard error is a terminal.
+        hardware: What it is trained on.
 
     Raises:
         KeyboardInterrupt: If interrupted; the run's checkpoint is then up to date.
-        ValueError: If the run's checkpoint is damaged or of another model.
+        SystemExit: With status 0, if told to terminate (SIGTERM); as well.
+        ValueError: If the run's checkpoints are damaged or of another model, batches cannot be
+            shared out equally, or training diverges.
     """
-    config = task.config
-    checkpoint = None if run is None else run.last_checkpoint
-    history = History(None if run is None else run.metrics)
+    config, first = task.config, writes()
+    _require_shares(config, hardware)
+    journal = Journal(run, speaks=first)
+    checkpoint = None if run is None else _good_checkpoint(run, task, journal)
+    state = {} if checkpoint is None else read_checkpoint(checkpoint)
+    task.step = int(state.get("global_step", 0))
+    steps = Steps(source, task.step, journal.note)
+    history = History(run.metrics if run is not None and first else None)
     budget = Budget(config)
     averaging = Averaging(config.averaging)
-    validation = None
-    if held_out is not None:
-        validation = Validation(held_out, averaging)
-    writer = None if run is None else SummaryWriter(str(run.tensorboard))
+    guard = Guard(config, averaging, budget, journal.note)
+    validation = None if held_out is None else Validation(held_out, averaging)
+    writer = SummaryWriter(str(run.tensorboard)) if run is not None and first else None
     callbacks: list[pl.Callback] = [
         budget,
         averaging,
-        Figures(history, budget, validation, config, writer),
+        guard,
+        Figures(history, budget, guard, steps, validation, config, writer),
     ]
     patience = None
     if config.patience is not None:
         assert validation is not None, "early stopping has held-out material"
         patience = Patience(config.patience, criterion, history, averaging)
         callbacks.append(patience)
-    if run is not None and writer is not None:
-        if config.sound_minutes is not None and isinstance(data, Corpus):
+    signals = Signals()
+    if run is not None:
+        if config.sound_minutes is not None and isinstance(data, Corpus) and writer is not None:
             seconds = _SOUND_SECONDS[isinstance(task.model, InverseAutoregressive)]
             callbacks.append(
                 sounds_of(
@@ -92,25 +113,32 @@ def train(
                     seconds=seconds,
                 )
             )
-        callbacks.append(Checkpoints(run.checkpoints, config.checkpoint_minutes))
-    if sys.stderr.isatty() if progress is None else progress:
+        files = run.checkpoints
+        callbacks += [signals, Checkpoints(files, config.checkpoint_minutes, guard)]
+    if first and (sys.stderr.isatty() if progress is None else progress):
         callbacks.append(ProgressLine(title, budget, history))
+    budget.load_state_dict(state.get("callbacks", {}).get("Budget", budget.state_dict()))
+    is_over = budget.share(task.step) >= 1
 
-    first_step = 0
-    if checkpoint is not None:
-        first_step = _step_of(checkpoint)
     task.train()
     try:
-        with _quiet(), _own_interrupts(), torch.random.fork_rng():
-            _trainer(config, callbacks).fit(
+        with ExitStack() as around:
+            if config.compile:
+                around.enter_context(compiled(task, None if run is None else run.compiled))
+            around.enter_context(_quiet())
+            around.enter_context(_own_signals(signals))
+            around.enter_context(_other_processes())
+            around.enter_context(torch.random.fork_rng())
+            _trainer(config, hardware, callbacks, is_over=is_over).fit(
                 task,
-                Steps(source, first_step),
+                steps,
                 ckpt_path=None if checkpoint is None else str(checkpoint),
                 weights_only=True,
             )
     finally:
         if writer is not None:
             writer.close()
+    _end_if_told_to(signals, task, journal)
     if patience is not None:
         patience.restore()
     averaging.keep(task)
@@ -118,29 +146,49 @@ def train(
     return history
 
 
-def _step_of(checkpoint: Path) -> int:
-    """Steps that a checkpoint has behind it."""
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        for part in ("pytorch-lightning_version", "state_dict", "optimizer_states", "callbacks"):
-            state[part]
-        return int(state["global_step"])
-    except Exception as error:  # torch's own unpickler fails on rubbish in any way there is
+def _require_shares(config: TrainingConfig, hardware: Hardware) -> None:
+    """Check that a batch can be cut into equal parts."""
+    num_parts = hardware.num_processes * config.accumulate
+    if config.batch_size % num_parts:
         raise ValueError(
-            f"'{checkpoint}' is damaged ({' '.join(str(error).split())[:100] or 'empty'}); "
-            "begin the run anew in another folder"
-        ) from error
+            f"'batch_size' is {config.batch_size} clips a step, which {hardware.num_processes} "
+            f"processes with 'accumulate' {config.accumulate} cannot share equally; make it a "
+            f"multiple of {num_parts}"
+        )
 
 
-def _trainer(config: TrainingConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
+def _good_checkpoint(run: RunFolder, task: Task, journal: Journal) -> Path | None:
+    """The newest checkpoint that is whole and of this task; those passed over are named.
+
+    Raises:
+        ValueError: If there are checkpoints, but none that can be gone on from.
+    """
+    reasons = []
+    for path in run.checkpoints.existing:
+        try:
+            task.require_own(read_checkpoint(path)["state_dict"])
+        except ValueError as error:
+            reasons.append(str(error) if str(path) in str(error) else f"'{path}': {error}")
+            continue
+        for reason in reasons:
+            journal.note(f"{reason}; the run goes on from '{path}', the one before it")
+        return path
+    if reasons:
+        raise ValueError(f"{'; '.join(reasons)}; begin the run anew in another folder")
+    return None
+
+
+def _trainer(
+    config: TrainingConfig, hardware: Hardware, callbacks: list[pl.Callback], *, is_over: bool
+) -> pl.Trainer:
+    of_hardware: dict[str, Any] = hardware.for_trainer()
+    plugins = [WholeFiles(), *(of_hardware.pop("plugins") or [])]
     return pl.Trainer(
-        # Apple's and other accelerators lack float64, which some of our sums need.
-        accelerator="cuda" if torch.cuda.is_available() else "cpu",
-        devices=1,
-        max_steps=config.max_steps or -1,
+        **of_hardware,
+        plugins=plugins,
+        max_steps=0 if is_over else -1,  # `Budget` ends the run: it knows of skipped steps
         max_epochs=-1,
         precision="bf16-mixed" if in_bfloat16(config.precision) else "32-true",
-        gradient_clip_val=config.clip_norm,
         callbacks=callbacks,
         logger=False,
         enable_checkpointing=False,
@@ -149,26 +197,55 @@ def _trainer(config: TrainingConfig, callbacks: list[pl.Callback]) -> pl.Trainer
     )
 
 
+def _end_if_told_to(signals: Signals, task: Task, journal: Journal) -> None:
+    """End as the signal asks for; the last checkpoint is written."""
+    if signals.received is signal.SIGINT:
+        raise KeyboardInterrupt
+    if signals.received is not None:
+        journal.note(
+            f"told to terminate ({signals.received.name}): the run is kept up to step "
+            f"{task.step}; go on with --resume"
+        )
+        raise SystemExit(0)
+
+
 @contextmanager
-def _own_interrupts() -> Iterator[None]:
-    """An interrupt stays one: Lightning turns it into an exit, and Ctrl-C off for good."""
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT)
+def _own_signals(signals: Signals) -> Iterator[None]:
+    """Signals stay what they are: Lightning turns one into an exit, and Ctrl-C off for good."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except SIGTERMException:  # it came before `signals` had begun to listen
+        signals.received = signal.SIGTERM
     except SystemExit as interruption:
         raise KeyboardInterrupt from interruption
     finally:
-        if in_main_thread:
-            signal.signal(signal.SIGINT, handler)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _other_processes() -> Iterator[None]:
+    """Where another process is gone, waiting for it ends in an error of the network: say so."""
+    try:
+        yield
+    except RuntimeError as error:
+        if num_processes() == 1 or not any(word in str(error) for word in _OF_THE_NETWORK):
+            raise
+        raise ValueError(
+            "another process of this run has ended, or cannot be reached; the last checkpoint is "
+            f"as it was: see what ended it, then go on with --resume ({str(error)[:80]})"
+        ) from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Lightning's advice is not for our users: what they need to know, we tell them."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
@@ -177,4 +254,5 @@ def _quiet() -> Iterator[None]:
             )
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

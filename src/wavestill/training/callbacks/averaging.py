@@ -54,7 +54,9 @@ class Averaging(pl.Callback):
     ) -> None:
         """Move the averages towards the new weights."""
         assert isinstance(pl_module, Task)
-        step = trainer.global_step
+        if not pl_module.accepted:
+            return
+        step = pl_module.step
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.averages, [w.detach() for w in pl_module.trained()], 1 - decay)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from wavestill.training.callbacks.averaging import Averaging
 from wavestill.training.data import Batch
 from wavestill.training.history import History
+from wavestill.training.module import Task
 
 
 class Patience(pl.Callback):
@@ -44,8 +45,9 @@ class Patience(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Look at the newest validation, if this step has had one."""
+        assert isinstance(pl_module, Task)
         row = self.history.rows[-1] if self.history.rows else {}
-        if row.get("step") == trainer.global_step and self.criterion in row:
+        if row.get("step") == pl_module.step and self.criterion in row:
             if row[self.criterion] < self._best:
                 self._best, self._num_since = row[self.criterion], 0
                 self._best_weights = [average.clone() for average in self.averaging.averages]

@@ -65,9 +65,7 @@ class ProgressLine(pl.Callback):
             for name in ("valid_nats", "valid_kl_nats"):
                 if not math.isnan(self.history.last(name)):
                     figures += f" · held out {self.history.last(name):.4f}"
-        self._bar.update(
-            self._task, completed=self.budget.share(trainer.global_step), figures=figures
-        )
+        self._bar.update(self._task, completed=self.budget.share(pl_module.step), figures=figures)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave the bar as it stands."""

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from wavestill.audio.corpus import Corpus
+from wavestill.audio.corpus import Clip, Clips, Corpus
 from wavestill.audio.files import write_sound
+from wavestill.audio.shards import DamagedClip
 from wavestill.density import Conditioning
 from wavestill.training.callbacks.averaging import Averaging
 from wavestill.training.data import Batch
@@ -53,9 +54,10 @@ class Sounds(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the recording once."""
+        assert isinstance(pl_module, Task)
         self._drawn_s = time.monotonic()
         if trainer.is_global_zero:
-            self._write("recording", self.recording, trainer.global_step)
+            self._write("recording", self.recording, pl_module.step)
 
     def on_train_batch_end(
         self,
@@ -68,11 +70,10 @@ class Sounds(pl.Callback):
         """Draw when it is time."""
         assert isinstance(pl_module, Task)
         due = time.monotonic() - self._drawn_s >= 60 * self.every_minutes
-        last = trainer.should_stop or trainer.global_step == trainer.max_steps
-        if trainer.is_global_zero and (due or last):
+        if trainer.is_global_zero and (due or trainer.should_stop):
             with torch.no_grad(), self.averaging.applied(pl_module):
                 sound = self.draw(pl_module.model)
-            self._write(f"step_{trainer.global_step:07d}", sound, trainer.global_step)
+            self._write(f"step_{pl_module.step:07d}", sound, pl_module.step)
             self._drawn_s = time.monotonic()
 
     def _write(self, name: str, sound: Tensor, step: int) -> None:
@@ -94,9 +95,12 @@ def sounds_of(
     every_minutes: float,
     seconds: float,
 ) -> Sounds:
-    """Sounds of the corpus's first held-out clip, or as many seconds of it as asked for."""
-    clips = corpus.split("valid") if len(corpus.split("valid")) else corpus.split("train")
-    clip = clips[0]
+    """Sounds of the corpus's first held-out clip, or as many seconds of it as asked for.
+
+    Raises:
+        DamagedClip: If there is no clip that can be read.
+    """
+    clip = _first_readable([corpus.split("valid"), corpus.split("train")])
     hop_samples, sample_rate = corpus.spec.hop_samples, corpus.spec.sample_rate
     num_frames = max(1, min(len(clip.frames), round(seconds * sample_rate / hop_samples)))
     frames = torch.from_numpy(clip.frames[:num_frames]).unsqueeze(0)
@@ -113,6 +117,18 @@ def sounds_of(
     return Sounds(
         draw, recording, sample_rate, folder, writer, averaging, every_minutes=every_minutes
     )
+
+
+def _first_readable(splits: list[Clips]) -> Clip:
+    damaged: DamagedClip | None = None
+    for clips in splits:
+        for index in range(len(clips)):
+            try:
+                return clips[index]
+            except DamagedClip as error:
+                damaged = error
+    assert damaged is not None, "a corpus that is trained on has clips"
+    raise damaged
 
 
 def spectrogram_picture(
