@@ -323,6 +323,37 @@ def test_stratified_points_cut_the_variance_of_value_and_gradient(num_points, fl
     assert (ratio > torch.tensor(floor)).all(), ratio
 
 
+@pytest.mark.parametrize("kind", [Normal, Logistic])
+def test_the_penalty_on_scales_is_clarinets_and_sees_no_floor(kind):
+    q, p = location_scale(kind), location_scale(kind)
+    generator = torch.Generator().manual_seed(0)
+    plain = KL(log_scale_min=5.0)(q, p, generator=generator)  # both scales floored
+    penalised = KL(log_scale_min=5.0, scale_penalty=4.0)(q, p, generator=generator.manual_seed(0))
+    torch.testing.assert_close(penalised - plain, 4 * (p.log_scale - q.log_scale) ** 2)
+    same = KL(scale_penalty=4.0)(q, q)
+    torch.testing.assert_close(same, torch.zeros_like(same), rtol=0, atol=1e-12)
+
+
+def test_the_penalty_pulls_a_scale_from_under_the_floor():
+    """There the floored KL has no gradient at all; ClariNet's regulariser is what is left."""
+    log_scale = torch.full(SHAPE, -12.0, dtype=torch.float64, requires_grad=True)
+    q, p = Normal(torch.zeros(SHAPE, dtype=torch.float64), log_scale), location_scale(Normal)
+    (floored,) = torch.autograd.grad(KL(log_scale_min=-7.0)(q, p).sum(), log_scale)
+    (pulled,) = torch.autograd.grad(
+        KL(log_scale_min=-7.0, scale_penalty=4.0)(q, p).sum(), log_scale
+    )
+    assert (floored == 0).all()
+    torch.testing.assert_close(pulled, 8 * (log_scale.detach() - p.log_scale))
+
+
+@pytest.mark.parametrize("teacher", ["mixture of logistics", "logistic", "discretised normal"])
+def test_the_penalty_needs_one_shape_on_both_sides(teacher):
+    with pytest.raises(ValueError, match="no scales to compare; give both one location-scale"):
+        KL(scale_penalty=4.0)(location_scale(Normal), TEACHERS[teacher]())
+    with pytest.raises(ValueError, match="'scale_penalty' is -1"):
+        KL(scale_penalty=-1.0)
+
+
 @pytest.mark.parametrize("base", ["logistic", "normal"])
 def test_best_location_scale_finds_the_law_itself(base):
     kind = {"logistic": Logistic, "normal": Normal}[base]

@@ -9,6 +9,7 @@ from tests.models.table import HOP
 from wavestill.density import Draw
 from wavestill.distillation import FrozenTeacher, Trial
 from wavestill.distributions import Normal
+from wavestill.models.phone_classifier import PhoneClassifier, PhoneClassifierConfig
 
 T = 40 * HOP
 
@@ -55,3 +56,17 @@ def trial_of(x, reference, teacher=None):
         None,
         reference,
     )
+
+
+def small_classifier(sample_rate=8000, hop_samples=HOP):
+    """A classifier of eight phones, untrained."""
+    torch.manual_seed(3)
+    config = PhoneClassifierConfig(
+        num_classes=8,
+        hop_samples=hop_samples,
+        sample_rate=sample_rate,
+        layers=4,
+        channels=6,
+        hidden_channels=8,
+    )
+    return PhoneClassifier(config)

@@ -225,7 +225,7 @@ def test_clips_shorter_than_what_is_left_out_are_refused():
 @pytest.mark.parametrize(
     ("weights", "rate", "message"),
     [
-        ({"loudness": 1.0}, RATE, "no term is called 'loudness'; choose among drafting, features"),
+        ({"loudness": 1.0}, RATE, "no term is called 'loudness'; choose among adversarial, contr"),
         ({"power": -1.0}, RATE, "weight of 'power' is -1.0"),
         ({"power": 1.0}, None, "'power' needs the sampling rate"),
     ],

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from tests.distillation.cases import WhiteNoise, trial_of
+from tests.distillation.cases import WhiteNoise, small_classifier, trial_of
 from tests.models.table import HOP, STUDENTS, TEACHERS
 from wavestill.distillation import (
+    AdversarialConfig,
     FeatureMatching,
     FrozenTeacher,
     LatentReconstruction,
@@ -287,7 +288,10 @@ NAMES = {
         "wasserstein",
     ],
     "balance": ["fixed", "loudness", "scheduled", "target", "gradients", "uncertainty"],
-    "term": ["magnitude", "power", "features", "latent", "reconstruction", "forward", "drafting"],
+    "term": [
+        *("magnitude", "power", "features", "latent", "reconstruction", "forward", "drafting"),
+        *("perceptual", "style", "contrastive", "adversarial"),
+    ],
 }
 
 
@@ -302,7 +306,10 @@ def test_everything_is_switched_by_name_and_takes_a_step(kind, name):
     context = context._replace(frames=context.frames.float())
     settings = {"weights": {"power": 1.0}, "target_nats": 0.1} if kind == "balance" else {}
     settings |= {"weights": {name: 1.0}} if kind == "term" else {kind: name}
-    objective = ObjectiveConfig(**settings).build(teacher, student, 4000)
+    settings |= {"adversarial": AdversarialConfig(after_steps=0)}
+    objective = ObjectiveConfig(**settings).build(
+        teacher, student, 4000, classifier=small_classifier(4000, HOP)
+    )
     losses = objective(0.1 * torch.randn(2, 60 * HOP), context)
     losses.total.backward()
     assert torch.isfinite(losses.total)
@@ -312,11 +319,23 @@ def test_everything_is_switched_by_name_and_takes_a_step(kind, name):
         assert float(losses.values[name]) != 0
 
 
-def test_path_wise_is_of_kl():
-    with pytest.raises(ValueError, match="'path_wise' is of 'kl' but the divergence is 'renyi'"):
-        ObjectiveConfig(divergence="renyi", path_wise=True).build(
+@pytest.mark.parametrize("option", [{"path_wise": True}, {"scale_penalty": 4.0}])
+def test_some_options_are_of_kl(option):
+    (name,) = option
+    with pytest.raises(ValueError, match=f"'{name}' is of 'kl' but the divergence is 'renyi'"):
+        ObjectiveConfig(divergence="renyi", **option).build(
             WhiteNoise(0.0, 1.0), WhiteNoise(0.0, 1.0)
         )
+
+
+def test_the_penalty_on_scales_is_a_recipes_option():
+    teacher, student = WhiteNoise(0.0, 1.0), WhiteNoise(0.0, math.e)
+    plain, penalised = (
+        ObjectiveConfig(scale_penalty=penalty).build(teacher, student)(None, shape=(1, 20))
+        for penalty in (0.0, 4.0)
+    )
+    difference = penalised.values["kl"] - plain.values["kl"]
+    assert float(difference) == pytest.approx(4.0, rel=1e-5)
 
 
 def test_prefixes_of_a_teacher_of_vectors_give_the_joint_forward_kl():

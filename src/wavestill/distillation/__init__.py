@@ -1,5 +1,6 @@
 """Density distillation: an objective of named, weighted terms of a student before its teacher."""
 
+from wavestill.distillation.adversarial import Adversarial, AdversarialConfig
 from wavestill.distillation.balance import (
     Balance,
     Balanced,
@@ -10,11 +11,13 @@ from wavestill.distillation.balance import (
     TargetBalance,
     UncertaintyBalance,
 )
+from wavestill.distillation.contrastive import Contrastive
 from wavestill.distillation.divergence import StepDivergence
 from wavestill.distillation.features import FeatureMatching
 from wavestill.distillation.latent import LatentReconstruction
 from wavestill.distillation.moving import MovingTeacher
 from wavestill.distillation.objective import Losses, Objective
+from wavestill.distillation.perceptual import Perceptual
 from wavestill.distillation.pool import LogLinearPool
 from wavestill.distillation.recipe import ObjectiveConfig
 from wavestill.distillation.spectral import MultiResolutionMagnitude, SpectralPower
@@ -23,8 +26,11 @@ from wavestill.distillation.teacher_samples import JointForwardKL, Mirrored, Tea
 from wavestill.distillation.trial import Estimator, FrozenTeacher, Term, Trial
 
 __all__ = [
+    "Adversarial",
+    "AdversarialConfig",
     "Balance",
     "Balanced",
+    "Contrastive",
     "Estimator",
     "FeatureMatching",
     "FixedWeights",
@@ -40,6 +46,7 @@ __all__ = [
     "MultiResolutionMagnitude",
     "Objective",
     "ObjectiveConfig",
+    "Perceptual",
     "ScheduledWeights",
     "SpectralPower",
     "StepDivergence",

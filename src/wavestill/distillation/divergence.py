@@ -57,11 +57,12 @@ class StepDivergence:
                     f"'{type(self.divergence).__name__}' needs the law of every step but teacher "
                     "or student knows only its joint density; use KL"
                 )
-            if self.divergence.path_wise:
-                raise ValueError(
-                    "path-wise gradients need the law of every step but teacher or student knows "
-                    "only its joint density; leave out 'path_wise'"
-                )
+            for name, what in (("path_wise", "path-wise gradients"), ("scale_penalty", "scales")):
+                if getattr(self.divergence, name):
+                    raise ValueError(
+                        f"{what} need the law of every step but teacher or student knows only "
+                        f"its joint density; leave out '{name}'"
+                    )
             return trial.log_ratio.mean() / x.shape[1]
         q, p = (law[:, self.skip_samples :] for law in trial.pairs)
         return capped_mean(self.divergence(q, p, generator=trial.generator), self.cap_nats)

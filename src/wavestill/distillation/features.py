@@ -86,13 +86,7 @@ class FeatureMatching:
         ours = hidden_features(density, names, trial.draw.x, trial.context)
         with torch.no_grad():
             theirs = hidden_features(density, names, reference, trial.context)
-        distances = [
-            (own - other).square().sum() / other.square().sum()
-            for own, other in zip(
-                map(self._moments, ours), map(self._moments, theirs), strict=True
-            )
-        ]
-        return torch.stack(distances).mean()
+        return moment_distance(ours, theirs, self.stretch_samples)
 
     def _modules_of(self, density: nn.Module) -> list[str]:
         if self.modules is not None:
@@ -108,10 +102,29 @@ class FeatureMatching:
             )
         return layers[2::3] or layers[-1:]
 
-    def _moments(self, features: Tensor) -> Tensor:
-        """Second moments of `[1, f]`, `(B, stretches, C + 1, C + 1)`."""
-        features = nn.functional.pad(features.float(), (1, 0), value=1.0)
-        length = min(self.stretch_samples, features.shape[1])
-        num = features.shape[1] // length
-        stretches = features[:, : num * length].reshape(len(features), num, length, -1)
-        return torch.einsum("bitc,bitd->bicd", stretches, stretches) / length
+
+def moment_distance(
+    ours: Sequence[Tensor], theirs: Sequence[Tensor], stretch_samples: int
+) -> Tensor:
+    """The equation of `FeatureMatching` for features `(B, T, C)` of any network, layer by layer.
+
+    Arguments:
+        ours: Features of the draw.
+        theirs: Features of the recording.
+        stretch_samples: Steps of a stretch; the whole clip if that is shorter.
+    """
+    distances = []
+    for own, other in zip(ours, theirs, strict=True):
+        reference = _moments(other, stretch_samples)
+        difference = _moments(own, stretch_samples) - reference
+        distances.append(difference.square().sum() / reference.square().sum())
+    return torch.stack(distances).mean()
+
+
+def _moments(features: Tensor, stretch_samples: int) -> Tensor:
+    """Second moments of `[1, f]`, `(B, stretches, C + 1, C + 1)`."""
+    features = nn.functional.pad(features.float(), (1, 0), value=1.0)
+    length = min(stretch_samples, features.shape[1])
+    num = features.shape[1] // length
+    stretches = features[:, : num * length].reshape(len(features), num, length, -1)
+    return torch.einsum("bitc,bitd->bicd", stretches, stretches) / length

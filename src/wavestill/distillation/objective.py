@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from wavestill.density import Context, Density, Draw, Reparametrised, fresh_noise
+from wavestill.distillation.adversarial import Adversarial
 from wavestill.distillation.balance import Balance, FixedWeights
 from wavestill.distillation.moving import MovingTeacher
 from wavestill.distillation.trial import Estimator, FrozenTeacher, Term, Trial
@@ -22,8 +23,9 @@ class Losses:
 
     Arguments:
         total: The weighted sum, a scalar; its gradient reaches the student and what
-            `Objective.learned` names.
-        values: Each term under its name, and its weight under `weight/<name>`; without gradients.
+            `Objective.learned` and `Objective.adversaries` name.
+        values: Each term under its name, its weight under `weight/<name>`, and what else was
+            learnt (`teacher_nats`, `discriminator`); without gradients.
         estimator: What the divergence was computed by: 'conditionals' (an integral per step) or
             'log_prob' (the plain estimator of the joint densities).
     """
@@ -61,6 +63,10 @@ class Objective(nn.Module):
         self.teacher = FrozenTeacher(teacher)
         self.student = student
         self.terms = dict(terms)
+        # registered: terms with networks of their own go where the student goes
+        self.networks = nn.ModuleDict(
+            {name: term for name, term in self.terms.items() if isinstance(term, nn.Module)}
+        )
         fixed = dict(weights) if weights is not None else dict.fromkeys(self.terms, 1.0)
         if fixed.keys() != self.terms.keys():
             raise ValueError(
@@ -74,6 +80,11 @@ class Objective(nn.Module):
         """What is trained beside the student: a moving teacher, a balance that learns."""
         parts = (part for part in (self.balance, self.moving) if isinstance(part, nn.Module))
         return [parameter for part in parts for parameter in part.parameters()]
+
+    def adversaries(self) -> list[nn.Parameter]:
+        """The discriminators' parameters, trained against the student by their own Adam."""
+        terms = (term for term in self.terms.values() if isinstance(term, Adversarial))
+        return [parameter for term in terms for parameter in term.parameters()]
 
     def forward(
         self,
@@ -104,6 +115,11 @@ class Objective(nn.Module):
         if learning is not None:
             total = total + learning
             values["teacher_nats"] = learning.detach()
+        for term in self.terms.values():
+            if isinstance(term, Adversarial):
+                lesson = term.lesson(trial)
+                total = total + lesson
+                values["discriminator"] = lesson.detach()
         return Losses(total, values, trial.estimator)
 
     def attempt(

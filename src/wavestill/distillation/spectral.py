@@ -63,7 +63,7 @@ class MultiResolutionMagnitude:
     def __call__(self, trial: Trial) -> Tensor:
         """The distance of the draw from the recording, 0 at equality."""
         reference = trial.require_reference("magnitude")
-        epsilon = _quiet(reference)
+        epsilon = quiet_power(reference)
         total = reference.new_zeros(())
         for window in self.windows:
             # The slope of the root is infinite at silence, hence the epsilon.
@@ -118,7 +118,7 @@ class SpectralPower:
         reference = trial.require_reference("power")
         ours, theirs = self._energies(trial.draw.x), self._energies(reference)
         # 30 dB under a band's mean nothing is heard beside the rest; a floor keeps silence finite.
-        floor = 1e-3 * theirs.mean((0, 2), keepdim=True) + _quiet(reference)
+        floor = 1e-3 * theirs.mean((0, 2), keepdim=True) + quiet_power(reference)
         return ((ours + floor).log() - (theirs + floor).log()).abs().mean()
 
     def _energies(self, x: Tensor) -> Tensor:
@@ -128,6 +128,6 @@ class SpectralPower:
         return avg_pool1d(bands, frames)  # (B, bands, stretches)
 
 
-def _quiet(reference: Tensor) -> float:
+def quiet_power(reference: Tensor) -> float:
     """A power 80 dB under the recording's: under it nothing is heard and no gradient is wanted."""
-    return 1e-8 * float(reference.square().sum()) + 1e-20
+    return 1e-8 * float(reference.detach().square().sum()) + 1e-20

@@ -12,6 +12,7 @@ from wavestill.models.iaf_wavenet import IAFWaveNet
 from wavestill.models.made import MADE, MADEConfig
 from wavestill.models.nade import NADE, NADEConfig
 from wavestill.models.packed_student import PackedStudent
+from wavestill.models.phone_classifier import PhoneClassifier, PhoneClassifierConfig
 from wavestill.models.pools import MixturePool
 from wavestill.models.rnade import RNADE, RNADEConfig
 from wavestill.models.wavenet import WaveNet, WaveNetConfig
@@ -38,6 +39,8 @@ __all__ = [
     "PackedStudent",
     "PermutedIAF",
     "PermutedMAF",
+    "PhoneClassifier",
+    "PhoneClassifierConfig",
     "RNADEConfig",
     "WaveNet",
     "WaveNetConfig",
