@@ -130,7 +130,9 @@ clips ± one standard error.
 | student | KL(student‖teacher) {with_error(student, "kl_nats_per_sample", 3)} nats per sample, \
 no step of one shape gets under {with_error(student, "kl_floor_nats_per_sample", 3)}; \
 {student["parameters"]:,} parameters |
-| rejection rate | TV {with_error(student, "tv_per_step", 3)} per step, under its own prefixes |
+| rejection rate | TV {with_error(student, "tv_per_step", 3)} per step under its own prefixes; \
+{with_error(student, "tv_per_step_under_teacher", 3)} under the teacher's, on loud stretches |
+| as a draft | {with_error(student, "samples_per_round", 2)} samples per speculative round there |
 | level | std of the student {with_error(student, "std_over_data", 2)} of the data's |
 
 ## Copies of held-out recordings, from their mel frames and F0

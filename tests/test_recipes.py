@@ -1,16 +1,25 @@
 """Every recipe we ship loads and builds; a wrong one is refused in one line that names the key."""
 
 import importlib.resources
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from torch import nn
 
 from wavestill.audio import MEL_PRESETS
+from wavestill.audio.mel import MelSpec
+from wavestill.density import Conditioning
+from wavestill.evaluation.training_cost import ACCELERATORS, needs
 from wavestill.models import IAFWaveNet, WaveNet
+from wavestill.models.phone_classifier import PhoneClassifier, PhoneClassifierConfig
 from wavestill.settings import plain_settings, read_settings
+from wavestill.training.classifier_recipe import is_classifier_recipe
+from wavestill.training.config import TrainingConfig
 from wavestill.training.density_recipe import (
     DensityRecipe,
     is_density_recipe,
@@ -21,20 +30,87 @@ from wavestill.training.recipe import Recipe, load_recipe, read_yaml
 ALL = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 DENSITIES = [path for path in ALL if is_density_recipe(read_yaml(path))]
 SHIPPED = [
-    *(path for path in ALL if path not in DENSITIES),
+    *(path for path in ALL if path not in DENSITIES and not is_classifier_recipe(read_yaml(path))),
     Path(str(importlib.resources.files("wavestill") / "data" / "demo.yaml")),
 ]
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_every_recipe_loads_and_builds(path: Path) -> None:
-    recipe = load_recipe(path)
-    rate = next(name for name in ("8k", "16k", "24k") if name in path.stem or path.stem == "demo")
-    spec = replace(MEL_PRESETS[f"wavestill_{rate}"], pitch=True)
-    teacher = WaveNet(recipe.teacher_config(spec, 0))
-    student = IAFWaveNet(recipe.student_config(teacher.config, spec, 0), teacher.encoder)
-    objective = recipe.objective.build(teacher, student, spec.sample_rate)
+HEAVY = {"parallel_wavenet_24k", "vctk_multispeaker_24k"}
+"""Recipes whose models take more than seconds for a single step here."""
+
+
+def spec_of(path: Path) -> MelSpec:
+    """The mel spec of the recipe's `wavestill prepare`."""
+    preset = re.search(r"--preset (\w+)", path.read_text())
+    pitch = preset is None or "--pitch" in path.read_text()
+    return replace(MEL_PRESETS[preset[1] if preset else "wavestill_8k"], pitch=pitch)
+
+
+def models_of(path: Path) -> tuple[Recipe, MelSpec, WaveNet, IAFWaveNet]:
+    """A recipe, with its models as they begin."""
+    recipe, spec = load_recipe(path), spec_of(path)
+    num_speakers = 3 if "multispeaker" in path.stem else 0
+    teacher = WaveNet(recipe.teacher_config(spec, num_speakers))
+    config = recipe.student_config(teacher.config, spec, num_speakers)
+    return recipe, spec, teacher, IAFWaveNet(config, teacher.encoder)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=pytest.mark.slow if path.stem in HEAVY else (), id=path.stem)
+        for path in SHIPPED
+    ],
+)
+def test_every_recipe_loads_builds_and_steps(path: Path) -> None:
+    recipe, spec, teacher, student = models_of(path)
+    num_frames = -(-2100 // spec.hop_samples)  # one transform of the spectral terms
+    num = 2 if {"contrastive"} & recipe.objective.weights.keys() else 1
+    x = 0.1 * torch.randn(num, num_frames * spec.hop_samples)
+    frames = torch.randn(num, num_frames, spec.num_features)
+    if spec.pitch:
+        frames[..., -2:] = torch.tensor([5.0, 1.0])
+    speakers = torch.arange(num) if teacher.config.conditioning.num_speakers else None
+    context = Conditioning(frames, speakers)
+
+    classifier = None
+    if recipe.objective.classifier is not None:
+        shape = PhoneClassifierConfig(4, spec.hop_samples, spec.sample_rate, 2, 2, 8, 8)
+        classifier = PhoneClassifier(shape)
+    objective = replace(recipe.objective, skip_samples=0).build(
+        teacher, student, spec.sample_rate, classifier=classifier
+    )
     assert set(objective.terms) == {"kl", *recipe.objective.weights}
+    objective_loss = objective(x, context, shape=tuple(x.shape)).total
+    step(student, objective_loss, recipe.distill)
+    for parameter in teacher.parameters():
+        parameter.requires_grad_()  # the objective had put it to rest
+    step(teacher, -teacher.log_prob(x, context).mean() / x.shape[1], recipe.fit)
+
+
+def step(model: nn.Module, loss: torch.Tensor, config: TrainingConfig) -> None:
+    """One step of Adam: a finite gradient for every parameter, and another model after it."""
+    before = [p.detach().clone() for p in model.parameters()]
+    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    loss.backward()
+    for parameter in model.parameters():
+        assert parameter.grad is not None
+        assert bool(parameter.grad.isfinite().all())
+    optimiser.step()
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_what_a_recipe_says_it_needs_is_what_the_cost_model_says(path: Path) -> None:
+    text = " ".join(path.read_text().replace("# ", "").split())
+    if "cost model" not in text:
+        assert path.stem in {"demo", "kathleen_16k_cpu"}, "measured"
+        return
+    recipe, spec = load_recipe(path), spec_of(path)
+    num_speakers = 109 if "vctk" in path.stem else 0
+    teacher = recipe.teacher_config(spec, num_speakers)
+    student = recipe.student_config(teacher, spec, num_speakers)
+    assert needs(teacher, student, recipe.fit, recipe.distill, ACCELERATORS["H100"]) in text
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -9,6 +9,7 @@ import soundfile
 
 from wavestill.evaluation import ClipSounds, curves, pictures, tables, write_report
 from wavestill.evaluation.figures import figure
+from wavestill.evaluation.report import Lead
 
 from .conftest import voice_like
 
@@ -269,3 +270,15 @@ def test_a_louder_picture_is_brighter_under_the_same_limits():
         for g in (1.0, 0.1)
     )
     assert loud > quiet + 10
+
+
+def test_a_report_may_open_with_another_voice(tmp_path):
+    lead = Lead("The voice at hand", "As it came.", [clip("other", None)], 16000)
+    write_report(tmp_path / "report.html", RESULTS, [clip()], 8000, lead=lead)
+    page = Page((tmp_path / "report.html").read_text())
+    assert page.text.index("The voice at hand") < page.text.index("Listen")
+    assert len(page.all("audio")) == 8
+    tops = {re.search(r"0 to (\d+) kHz", image["alt"])[1] for image in page.all("img")}
+    assert tops == {"4", "8"}
+    ids = [tag["id"] for _, tag in page.tags if "id" in tag]
+    assert len(ids) == len(set(ids))

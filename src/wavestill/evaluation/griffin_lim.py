@@ -37,6 +37,8 @@ def griffin_lim(
         power=1.0,
         fmin=spec.f_min_hz,
         fmax=spec.f_max_hz,
+        htk=spec.mel_scale == "htk",
+        norm=None if spec.filter_norm == "none" else spec.filter_norm,
     )
     padded = librosa.griffinlim(
         spectrum,

@@ -30,6 +30,16 @@ def dtype_of(model: object) -> torch.dtype:
     )
 
 
+def size_of(model: object) -> dict[str, int]:
+    """Its parameters, and how far it hears, where it has them."""
+    size = {}
+    if isinstance(model, torch.nn.Module):
+        size["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    if hasattr(model, "receptive_field"):
+        size["receptive_field_samples"] = int(model.receptive_field)
+    return size
+
+
 def set_to_evaluation(model: object) -> None:
     """Switch dropout and the like off."""
     if isinstance(model, torch.nn.Module):

@@ -11,7 +11,9 @@ import torch
 from jaxtyping import Float32
 
 from wavestill.audio.corpus import Clip, Corpus
+from wavestill.audio.linguistic import measuring_spec
 from wavestill.audio.mel import MelSpec
+from wavestill.audio.spec import FeatureSpec
 from wavestill.density import Autoregressive, InverseAutoregressive
 from wavestill.evaluation.drafting import draft
 from wavestill.evaluation.griffin_lim import griffin_lim
@@ -20,6 +22,7 @@ from wavestill.evaluation.inputs import (
     device_of,
     noise_for,
     set_to_evaluation,
+    size_of,
     tensor_for,
 )
 from wavestill.evaluation.likelihood import Closeness, closeness, teacher_nats
@@ -47,7 +50,7 @@ class EvaluatedVoice(Protocol):
         ...
 
     @property
-    def spec(self) -> MelSpec:
+    def spec(self) -> FeatureSpec:
         """How their frames are made."""
         ...
 
@@ -109,7 +112,7 @@ def evaluate(
     student and Griffin-Lim take one at a time.
 
     Arguments:
-        voice: Teacher, student, or both, and their `MelSpec`.
+        voice: Teacher, student, or both, and the spec of their frames.
         corpus: A prepared corpus of the same spec.
         split: Which of its splits.
         num_clips: How many clips at most.
@@ -163,11 +166,15 @@ def evaluate(
         if teacher is not None:
             results["student"] |= _draft_figures(teacher, student, clips, seed, notes, progress)
         sounds["student"] = [np.asarray(c.x.float().cpu()) for c in close]
-    sounds["griffin_lim"] = [
-        griffin_lim(clip.frames, voice.spec, seed=seed)
-        for clip in _tell(clips, "Griffin-Lim", progress)
-    ]
-    quality = _quality(clips, sounds, voice.spec, notes, progress)
+    mel_spec = measuring_spec(voice.spec)
+    if isinstance(voice.spec, MelSpec):
+        sounds["griffin_lim"] = [
+            griffin_lim(clip.frames, mel_spec, seed=seed)
+            for clip in _tell(clips, "Griffin-Lim", progress)
+        ]
+    else:
+        notes.append("Griffin-Lim is left out: it takes mels, and this voice labels.")
+    quality = _quality(clips, sounds, mel_spec, notes, progress)
     results["data"] |= {
         k: v for k, v in quality.pop("recording").items() if k.startswith("harmonicity")
     }
@@ -177,7 +184,7 @@ def evaluate(
     if with_speed:
         progress("speed", 0.0)
         longest = max(clips, key=lambda clip: len(clip.wave))
-        results["speed"] = measure_speed(teacher, student, longest, voice.spec)
+        results["speed"] = measure_speed(teacher, student, longest, mel_spec)
         progress("speed", 1.0)
     results["quality"] = quality
     results["notes"] = notes
@@ -230,7 +237,7 @@ def _number(name: str | None, speakers: tuple[str, ...]) -> int | None:
     return speakers.index(name) if name in speakers else 0
 
 
-def _describe(clips: Sequence[Clip], split: str, spec: MelSpec) -> dict[str, Any]:
+def _describe(clips: Sequence[Clip], split: str, spec: FeatureSpec) -> dict[str, Any]:
     seconds = sum(len(clip.wave) for clip in clips) / spec.sample_rate
     return {
         "split": split,
@@ -252,7 +259,7 @@ def _teacher_figures(
         **_summary(
             "nll_bits_per_sample", [value / math.log(2) for value in nats], "teacher", notes
         ),
-        **_size(teacher),
+        **size_of(teacher),
     }
 
 
@@ -309,7 +316,7 @@ def _student_figures(
         figures |= _summary(
             name, [value for value in values if value is not None], "student", notes
         )
-    return figures | _size(student)
+    return figures | size_of(student)
 
 
 def _draft_figures(
@@ -381,15 +388,6 @@ def _summary(
     if len(finite) > 1:
         summary[f"{name}_standard_error"] = float(finite.std(ddof=1) / math.sqrt(len(finite)))
     return summary
-
-
-def _size(model: object) -> dict[str, int]:
-    size = {}
-    if isinstance(model, torch.nn.Module):
-        size["parameters"] = sum(parameter.numel() for parameter in model.parameters())
-    if hasattr(model, "receptive_field"):
-        size["receptive_field_samples"] = int(model.receptive_field)
-    return size
 
 
 def _tell(clips: Sequence[Clip], stage: str, progress: Progress) -> Iterator[Clip]:

@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,24 @@ import numpy as np
 from wavestill.evaluation import curves, pages, pictures, tables
 from wavestill.evaluation.figures import SYSTEM_NAMES
 from wavestill.evaluation.measurement import ClipSounds
+
+
+@dataclass(frozen=True)
+class Lead:
+    """A voice of its own that the report opens with.
+
+    Arguments:
+        heading: What it is.
+        text: What is to be known of it.
+        clips: Its sounds.
+        sample_rate_hz: Their rate.
+    """
+
+    heading: str
+    text: str
+    clips: Sequence[ClipSounds]
+    sample_rate_hz: int
+
 
 _MAX_CHARACTERS = 7_500_000  # of sounds and pictures: a page of 8 MB still mails
 
@@ -24,6 +43,7 @@ def write_report(
     commands: Sequence[str] = (),
     title: str = "wavestill",
     about: str | None = None,
+    lead: Lead | None = None,
 ) -> None:
     """Write a self-contained report: offline, dark or light, on a phone, by keyboard.
 
@@ -42,6 +62,7 @@ def write_report(
         commands: Shell commands that made the figures, in order.
         title: Name of the voice or the experiment.
         about: What to say first of what this is; a general note follows it.
+        lead: Another voice to open with.
 
     Raises:
         ValueError: If the packages for reports are not installed.
@@ -69,6 +90,7 @@ def write_report(
         "about": [*([about] if about else []), *pages.about(results)],
         "range_db": pictures.RANGE_DB,
         "top_khz": f"{sample_rate_hz / 2000:g}",
+        "lead": None if lead is None else _lead(lead),
     }
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("wavestill.evaluation"),
@@ -80,6 +102,15 @@ def write_report(
     html = environment.get_template("report.html.jinja").render(page=page)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(html, encoding="utf-8")
+
+
+def _lead(lead: Lead) -> dict[str, Any]:
+    return {
+        "heading": lead.heading,
+        "text": lead.text,
+        "clips": [_players(clip, lead.sample_rate_hz) for clip in lead.clips],
+        "top_khz": f"{lead.sample_rate_hz / 2000:g}",
+    }
 
 
 def _shown(clips: Sequence[ClipSounds], sample_rate_hz: int) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from wavestill.nn.causal import CausalConv, History
 from wavestill.nn.conditioning import Encoded, add_rows
+from wavestill.nn.fused_gated import can_fuse, fused_gated
 
 
 class GatedLayer(nn.Module):
@@ -35,6 +36,12 @@ class GatedLayer(nn.Module):
         self.split = (residual_channels, skip_channels)
         self.conv = CausalConv(residual_channels, 2 * gate_channels, filter_width, dilation)
         self.out = nn.Linear(gate_channels, residual_channels + skip_channels)
+
+    @property
+    def weights(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Weight and bias of the taps, and of the products that follow the gate."""
+        taps = self.conv.taps
+        return (taps.weight, taps.bias), (self.out.weight, self.out.bias)
 
     def forward(
         self,
@@ -126,8 +133,12 @@ class GatedStack(nn.Module):
         for i, layer in enumerate(self._layers()):
             if self.dropout:
                 h = F.dropout(h, self.dropout, self.training)
-            history = None if state is None else state[i]
-            h, skip = layer(h, None if rows is None else rows[i], subframe, lead, history)
+            own = None if rows is None else rows[i]
+            # a layer that is listened to (`FeatureMatching`) must be called
+            if state is None and not layer._forward_hooks and can_fuse(h, own, subframe):
+                h, total = fused_gated(h, total, own, *layer.weights, layer.conv.dilation)
+                continue
+            h, skip = layer(h, own, subframe, lead, None if state is None else state[i])
             if self.skip_channels:
                 total = skip if total is None else total + skip
         return h if total is None else total

@@ -31,6 +31,7 @@ from torch.nn import functional as F
 from wavestill.nn.causal import History, with_past
 from wavestill.nn.conditioning import Encoded
 from wavestill.nn.gated import GatedLayer, GatedStack
+from wavestill.nn.onednn import onednn_fuses, product, product_tanh
 
 # Columns of the places come in multiples of this: memory stays aligned, and oneDNN, which
 # generates code for every shape it meets (about 1 ms each), meets few of them.
@@ -103,7 +104,7 @@ class PackedStack(nn.Module):
         if self.is_conditioned and encoded is not None:
             taps, place = self._conditioned(encoded, batch, n)
         fuses = self._fuses and h.device.type == "cpu"
-        linear_tanh, linear_add = (_fused_tanh, _fused_add) if fuses else (_tanh, _add)
+        linear_tanh, linear_add = (product_tanh, product) if fuses else (_tanh, _add)
         h = h.to(taps.dtype).reshape(batch * n, channels)
         for i, (reach, dilation) in enumerate(self._spans):
             past = None if state is None else state[i]
@@ -179,24 +180,3 @@ def _tanh(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def _add(x: Tensor, weight: Tensor, bias: Tensor, other: Tensor) -> Tensor:
     """`x weight^T + bias + other` for `x (N, C)`."""
     return F.linear(x, weight, bias).add_(other)
-
-
-def _fused_tanh(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The same in one pass over the result."""
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "tanh", [], "")
-    return out
-
-
-def _fused_add(x: Tensor, weight: Tensor, bias: Tensor, other: Tensor) -> Tensor:
-    """The same in one pass over the result."""
-    out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, weight, bias, "add")
-    return out
-
-
-def onednn_fuses(dtype: torch.dtype) -> bool:
-    """Whether oneDNN has products with what follows them; PyTorch's own compiler uses the same."""
-    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return False
-    if dtype is torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return dtype is torch.float32

@@ -83,7 +83,7 @@ def _layers(flow: AffineIAF) -> list[_Layer]:
         _Layer(
             layer.conv.dilation,
             layer.conv.reach,
-            _by_tap(layer.conv),
+            by_tap(layer.conv),
             layer.conv.taps.bias,
             condition,
             layer.out.weight.unsqueeze(-1),
@@ -93,7 +93,7 @@ def _layers(flow: AffineIAF) -> list[_Layer]:
     ]
 
 
-def _by_tap(conv: CausalConv) -> Tensor:
+def by_tap(conv: CausalConv) -> Tensor:
     """Weights `(outputs, inputs, taps)` from those of taps side by side."""
     outputs, columns = conv.taps.weight.shape
     side_by_side = conv.taps.weight.view(outputs, conv.filter_width, columns // conv.filter_width)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wavestill.nn.native import is_available
-from wavestill.nn.packed import onednn_fuses
+from wavestill.nn.onednn import onednn_fuses
 from wavestill.sampling.native import read_bandwidth
 
 Precision = Literal["float32", "bfloat16"]

@@ -7,12 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from wavestill.audio.mel import MelSpec
 from wavestill.density import Conditioning
 from wavestill.distributions import standard_noise
+from wavestill.input_frames import frames_of_recording
 from wavestill.models import IAFWaveNet, IAFWaveNetConfig, WaveNet, WaveNetConfig
 from wavestill.nn.conditioning import ConditioningConfig
 from wavestill.publish import Voice
-from wavestill.synthesis import frames_of_recording
 
 _REFERENCE_SECONDS = 2
 
@@ -116,7 +117,9 @@ def voice_subject(voice: Voice, name: str, recording: Path | None = None) -> Sub
         recording = min((packaged / "wavs").glob("*.flac"))
     frames = torch.from_numpy(frames_of_recording(recording, voice).frames)
     # short runs should meet speech, not the silence before it
-    loudest = int(frames[:, : voice.spec.num_mels].mean(1).argmax())
+    loudest = 0
+    if isinstance(voice.spec, MelSpec):
+        loudest = int(frames[:, : voice.spec.num_mels].mean(1).argmax())
     return Subject(
         voice.teacher,
         voice.student,
