@@ -136,8 +136,9 @@ def test_a_copy_has_the_recordings_level(
     levels = {}
     for gain in (1.0, 0.25):
         write_sound(tmp_path / "in.wav", gain * wave, 8000)
-        assert command("synth", voice_path, tmp_path / "in.wav", "-o", tmp_path / "out.wav") == 0
-        levels[gain] = soundfile.read(tmp_path / "out.wav")[0].std()
+        out = tmp_path / f"out{gain}.wav"
+        assert command("synth", voice_path, tmp_path / "in.wav", "-o", out) == 0
+        levels[gain] = soundfile.read(out)[0].std()
     assert levels[0.25] / levels[1.0] == pytest.approx(0.25, rel=0.05)
 
 

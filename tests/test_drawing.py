@@ -1,12 +1,14 @@
 """From frames to sound with a voice: every sampler, whole and streamed."""
 
+import copy
 import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from wavestill import Voice, stream, synthesise
-from wavestill.drawing import Sampler, Streamed
+from wavestill.drawing import Sampler, Streamed, synthesise_batch
 
 SAMPLERS: list[Sampler] = ["student", "native", "cached", "speculative", "jacobi", "naive"]
 STREAMED: list[Streamed] = ["student", "native", "cached"]
@@ -57,6 +59,30 @@ def test_a_stream_is_the_whole(tiny_voice, frames, sampler, chunk_samples):
     chunks = list(stream(tiny_voice, parts, sampler=sampler, seed=3, chunk_samples=chunk_samples))
     assert len(chunks) > 1
     np.testing.assert_allclose(np.concatenate(chunks), whole, atol=1e-4)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_each_of_a_batch_sounds_as_by_itself(tiny_voice, frames, sampler):
+    tiny_voice = copy.deepcopy(tiny_voice)
+    torch.manual_seed(0)
+    for model in (tiny_voice.student, tiny_voice.teacher):
+        for parameter in model.parameters():  # heads begin at 0, deaf to frames
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    batch = [frames[:2], frames[:4], frames[3:4], 0.5 * frames[1:4]]
+    told: list[tuple[int, int]] = []
+    together = synthesise_batch(
+        tiny_voice,
+        batch,
+        sampler=sampler,
+        seed=5,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert told[-1][0] == told[-1][1]
+    for one, sound in zip(batch, together, strict=True):
+        alone = synthesise(tiny_voice, one, sampler=sampler, seed=5)
+        assert sound.shape == alone.shape
+        # the teacher's samples lie on a grid, where a rounding may fall to the next step
+        np.testing.assert_allclose(sound, alone, atol=1e-6 if sampler == "student" else 1e-3)
 
 
 def test_what_cannot_be_drawn_is_refused(tiny_voice, frames):

@@ -1,6 +1,6 @@
 """From frames to sound with a voice: whole, by any sampler, or as a stream."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from wavestill.density import Conditioning
 from wavestill.models import IAFWaveNet, PackedStudent, WaveNet
+from wavestill.nn.conditioning import Encoded, side_by_side
 from wavestill.publish import Voice
 from wavestill.sampling import (
     CachedSampler,
@@ -62,32 +63,96 @@ def synthesise(
         ValueError: If the voice lacks the model or speaker asked for, or frames or temperature are
             not usable.
     """
+    return synthesise_batch(
+        voice,
+        [frames],
+        sampler=sampler,
+        seed=seed,
+        temperature=temperature,
+        speaker=speaker,
+        progress=progress,
+    )[0]
+
+
+@torch.no_grad()
+def synthesise_batch(
+    voice: Voice,
+    batch: Sequence[Float[np.ndarray, "_ C"]],
+    *,
+    sampler: Sampler = "student",
+    seed: int = 0,
+    temperature: float = 1.0,
+    speaker: str | None = None,
+    progress: Progress | None = None,
+) -> list[Float32[np.ndarray, " _"]]:
+    """Draw the sounds of several clips of any lengths together.
+
+    Each gets the noise and, from its own frames, the conditioning that `synthesise` gives it by
+    itself. All run as long as the longest, and what is drawn past the end of the others is cut.
+    `student` and `native` give each the sound it has alone, to float32's rounding (to the bit, on
+    a trained voice). PyTorch's sums round otherwise in a batch: with `cached`, `jacobi`, `naive`
+    and `speculative` the sound is the same until a draw falls within rounding of a gap between
+    two modes, or a decision of its threshold; from there on it is another draw of the same law.
+
+    Arguments:
+        voice: As for `synthesise`, like all that follow.
+        batch: Features of each clip, `(F_i, C)`.
+        sampler: Of all.
+        seed: Of all: clips drawn together share their noise, as they would alone.
+        temperature: Of all.
+        speaker: Of all.
+        progress: Called with the samples done and their total, both of the longest clip, or for
+            `speculative` of all.
+
+    Raises:
+        ValueError: As for `synthesise`, if any of the clips cannot be used; or if there are none.
+    """
     check_temperature(temperature, sampler)
-    if frames.ndim != 2 or frames.shape[1] != voice.spec.num_features or len(frames) == 0:
-        raise ValueError(
-            f"the frames have shape {frames.shape} but this voice takes (frames, "
-            f"{voice.spec.num_features})"
-        )
-    context = Conditioning(
-        torch.from_numpy(np.array(frames, np.float32))[None], _speaker(voice, speaker)
-    )
+    if not batch:
+        raise ValueError("there are no clips to draw; give the frames of at least one")
+    for frames in batch:
+        if frames.ndim != 2 or frames.shape[1] != voice.spec.num_features or len(frames) == 0:
+            raise ValueError(
+                f"the frames have shape {frames.shape} but this voice takes (frames, "
+                f"{voice.spec.num_features})"
+            )
+    number = _speaker(voice, speaker)
+    contexts = [
+        Conditioning(torch.from_numpy(np.array(frames, np.float32))[None], number)
+        for frames in batch
+    ]
     model = drawn_model(voice, sampler)
-    length = len(frames) * voice.spec.hop_samples
+    lengths = [len(frames) * voice.spec.hop_samples for frames in batch]
     base = voice.require_student().base if sampler == "speculative" else model.base
-    noise = temperature * counter_noise(base, seed, 1, length, dtype=torch.float32)
-    told = None if progress is None else _told(progress, length)
+    noise = temperature * counter_noise(base, seed, 1, max(lengths), dtype=torch.float32)
+    noise = noise.expand(len(batch), -1).contiguous()
+    told = None if progress is None else _told(progress, max(lengths))
+    encoded = _encoded(model, contexts)
     if sampler in get_args(Streamed):
-        x = _sampler(model, sampler).extend(noise, model.encode(context), progress=told)
-        return x[0].numpy()
-    teacher = voice.require_teacher()
-    if sampler == "speculative":
-        student, generator = voice.require_student(), torch.Generator().manual_seed(seed)
-        x = speculative(teacher, student, noise, context, generator=generator, progress=progress).x
+        x = _sampler(model, sampler).extend(noise, encoded, progress=told)
+    elif sampler == "speculative":
+        teacher, student = voice.require_teacher(), voice.require_student()
+        x = speculative(
+            teacher,
+            student,
+            noise,
+            encoded,
+            student_context=_encoded(student, contexts),
+            generator=[torch.Generator().manual_seed(seed) for _ in batch],
+            progress=progress,
+        ).x
     elif sampler == "jacobi":
-        x = jacobi(teacher, noise, context, window=_JACOBI_WINDOW, progress=told).x
+        teacher = voice.require_teacher()
+        x = jacobi(teacher, noise, encoded, window=_JACOBI_WINDOW, progress=told).x
     else:
-        x = naive(teacher, noise, context, progress=told)
-    return x[0].numpy()
+        x = naive(voice.require_teacher(), noise, encoded, progress=told)
+    return [row[:length].numpy() for row, length in zip(x, lengths, strict=True)]
+
+
+def _encoded(model: WaveNet | IAFWaveNet, contexts: Sequence[Conditioning]) -> Encoded | None:
+    """The contexts of several clips, each encoded for itself, side by side."""
+    encoded = [part for context in contexts if (part := model.encode(context)) is not None]
+    return side_by_side(encoded) if encoded else None
 
 
 def stream(
@@ -174,4 +239,6 @@ def _sampler(
     """What draws stretch by stretch."""
     if isinstance(model, IAFWaveNet):
         return StudentSampler(PackedStudent(model))
-    return native_sampler(model) if sampler == "native" else CachedSampler(model)
+    if sampler == "native":
+        return native_sampler(model, threads=torch.get_num_threads())
+    return CachedSampler(model)

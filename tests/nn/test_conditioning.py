@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wavestill.density import Conditioning
-from wavestill.nn.conditioning import ConditioningConfig, Encoded, add_rows
+from wavestill.nn.conditioning import ConditioningConfig, Encoded, add_rows, side_by_side
 from wavestill.nn.frames import FrameEncoder, FrameStream, HarmonicSource
 
 
@@ -172,3 +172,45 @@ def test_a_sampler_refuses_frames_that_are_not_finite():
     frames[0, 3, 1] = math.nan
     with torch.no_grad(), pytest.raises(ValueError, match="1 of 10 values of the frames"):
         encoder(frames)
+
+
+def test_flags_are_left_as_they_are_and_the_rest_is_normalised():
+    torch.manual_seed(0)
+    config = ConditioningConfig(num_features=5, hop_samples=8, sample_rate=4000, channels=2)
+    encoder = FrameEncoder(config)
+    frames = torch.randn(400, 5)
+    frames[:, 1] = (torch.rand(400) < 0.01).float()  # a rare phone
+    frames[:, 2] = 0  # one that does not occur here
+    frames[:, 3] = 1
+    frames[:, 4] = 0.5  # constant, and no flag
+    encoder.calibrate(frames)
+    assert encoder.feature_mean[1:4].tolist() == [0, 0, 0]
+    assert encoder.feature_std[1:4].tolist() == [1, 1, 1]
+    torch.testing.assert_close(encoder.feature_mean[[0, 4]], frames.mean(0)[[0, 4]])
+    assert encoder.feature_std[4] == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize("num_harmonics", [0, 2])
+def test_contexts_side_by_side_are_each_as_by_itself(num_harmonics):
+    torch.manual_seed(0)
+    config = ConditioningConfig(
+        num_features=3, hop_samples=8, sample_rate=4000, channels=2, num_harmonics=num_harmonics
+    )
+    encoder = FrameEncoder(config)
+    frames = torch.randn(2, 7, 3)
+    frames[..., -2:] = torch.tensor([5.0, 1.0])
+    parts = [encoder(Conditioning(frames[:1, :4])), encoder(Conditioning(frames[1:]))]
+    together = side_by_side(parts)
+    assert together.num_samples == 56
+    for i, part in enumerate(parts):
+        num_rows = part.features.shape[1]
+        assert torch.equal(together.features[i, :num_rows], part.features[0])
+        assert (together.features[i, num_rows:] == part.features[0, -1]).all()
+        if num_harmonics:
+            length = part.source.shape[1]
+            assert torch.equal(together.source[i, :length], part.source[0])
+            assert not together.source[i, length:].any()
+    with pytest.raises(ValueError, match="2 contexts of 2 kinds"):
+        side_by_side([parts[0], Encoded(torch.zeros(1, 1, 2), 0)])
+    with pytest.raises(ValueError, match="0 contexts of 0 kinds"):
+        side_by_side([])

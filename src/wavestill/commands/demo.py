@@ -18,6 +18,7 @@ from wavestill.audio.layouts import find_recordings
 from wavestill.commands.distill import distill_student
 from wavestill.commands.evaluate import measure_and_report
 from wavestill.commands.fit import fit_teacher
+from wavestill.commands.reference import copy_by_packaged_voice
 from wavestill.commands.terminal import Outcome, make_folder, say, waiting
 from wavestill.density import Conditioning
 from wavestill.known_truth import learn_known_truth
@@ -35,6 +36,8 @@ _LEAST_TRAINING_S = 20.0
 
 _NUM_CLIPS = 4
 
+_NUM_REFERENCE_CLIPS = 2
+
 _ABOUT = (
     "This is how far {minutes:.0f} minutes on this machine get, with a small voice at {rate:,} "
     "Hz: a check that everything "
@@ -44,7 +47,7 @@ _ABOUT = (
 
 
 def demo(*, corpus: Path | None = None, out: Path | None = None, minutes: float = 9.0) -> Outcome:
-    """The whole story on this machine: a process of known entropy, then speech, and a report.
+    """The whole story here: the voice at hand, a known truth, a voice of one's own, a report.
 
     Arguments:
         corpus: Folder of recordings; the speech that comes with wavestill if it is not given.
@@ -61,17 +64,21 @@ def demo(*, corpus: Path | None = None, out: Path | None = None, minutes: float 
     source = packaged / "demo_speech" if corpus is None else corpus
     if minutes <= 0:
         raise ValueError(f"'minutes' is {minutes:g}; it must be positive")
-    find_recordings(source)  # complains now rather than after the first part
+    recordings = find_recordings(source).recordings  # complains now rather than after a part
     make_folder(out)
     say(f"wavestill demo: everything in {minutes:g} min, into {out}/")
     say("")
-    say("1. A process whose truth is known")
+    say("1. The voice that comes with wavestill")
+    lead, paces = copy_by_packaged_voice(recordings[:_NUM_REFERENCE_CLIPS], out / "kathleen")
+
+    say("")
+    say("2. A process whose truth is known")
     truth = _learn_known_truth()
     for line in _truth_lines(truth):
         say(f"   {line}")
 
     say("")
-    say("2. Speech")
+    say("3. Speech, from recordings to a voice")
     _prepare(source, out / "corpus")
     left_s = 60 * minutes - (time.monotonic() - begin_s) - _MEASURING_S
     prepared = Corpus(out / "corpus")
@@ -80,7 +87,7 @@ def demo(*, corpus: Path | None = None, out: Path | None = None, minutes: float 
     distill_student(recipe)
 
     say("")
-    say("3. What it amounts to")
+    say("4. What it amounts to")
     voice = publish.load(out / "voice")
     results = measure_and_report(
         voice,
@@ -95,7 +102,8 @@ def demo(*, corpus: Path | None = None, out: Path | None = None, minutes: float 
         commands=[shlex.join(["wavestill", *sys.argv[1:]])],
         title="wavestill demo",
         about=_ABOUT.format(minutes=minutes, rate=prepared.spec.sample_rate),
-        more={"known_truth": truth},
+        more={"known_truth": truth, "packaged_voice": paces},
+        lead=lead,
     )
     publish.save(dataclasses.replace(voice, measured=_for_card(results)), out / "voice")
     elapsed_minutes = (time.monotonic() - begin_s) / 60

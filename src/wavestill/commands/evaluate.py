@@ -11,6 +11,7 @@ from wavestill import evaluation, publish
 from wavestill.audio import Corpus, write_sound
 from wavestill.commands.terminal import Outcome, make_folder, say, waiting
 from wavestill.evaluation import write_report
+from wavestill.evaluation.report import Lead
 from wavestill.publish import Voice
 
 
@@ -78,6 +79,7 @@ def measure_and_report(
     title: str,
     about: str | None = None,
     more: dict[str, Any] | None = None,
+    lead: Lead | None = None,
 ) -> dict[str, Any]:
     """Measure a voice, write results.json, sounds/ and report.html, and say the headlines.
 
@@ -95,6 +97,7 @@ def measure_and_report(
         title: Title of the report.
         about: What the report says first.
         more: Further results to add.
+        lead: Another voice that the report opens with.
     """
     make_folder(out)
     with waiting("measuring") as show:
@@ -124,6 +127,7 @@ def measure_and_report(
         commands=commands,
         title=title,
         about=about,
+        lead=lead,
     )
     for line in headlines(results):
         say(line)

@@ -11,7 +11,8 @@ References:
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -32,7 +33,7 @@ from wavestill.distributions import (
 )
 from wavestill.models.calibration import fit_linear_predictor, unit_gain
 from wavestill.models.sequences import sequence_length, sequence_noise
-from wavestill.nn.causal import History, with_past
+from wavestill.nn.causal import CarriedHistory, History, with_past
 from wavestill.nn.conditioning import ConditioningConfig, Encoded
 from wavestill.nn.frames import Conditioned
 from wavestill.nn.gated import GatedStack
@@ -202,6 +203,38 @@ class WaveNet(Conditioned):
             sequence_length(encoded.num_samples, x.shape[1])
         previous = F.pad(x[:, :-1], (1, 0))
         return self._laws(previous, encoded, None, None)
+
+    def pieces(
+        self, x: Float[Tensor, "B T"], context: Context = None, *, piece_samples: int
+    ) -> Iterator[Distribution]:
+        """The laws of `conditionals` so many steps at a time: training in the memory of a piece.
+
+        The state goes from piece to piece without its gradient (truncated backpropagation through
+        time). Take each piece's gradient before asking for the next; once all are through, what
+        they have left at the encoded context goes on into the conditioning network, untruncated.
+
+        Arguments:
+            x: As for `conditionals`.
+            context: As for `conditionals`.
+            piece_samples: Steps of a piece; the last may be shorter.
+        """
+        encoded = whole = self.encode(context)
+        if isinstance(context, Conditioning | Tensor) and whole is not None:
+            sequence_length(whole.num_samples, x.shape[1])
+        rows = None
+        if whole is not None:  # sums over pieces want more digits than bfloat16 has
+            exact = torch.promote_types(whole.features.dtype, torch.float32)
+            rows = whole.features.detach().to(exact, copy=True)
+            encoded = replace(whole, features=rows.requires_grad_(whole.features.requires_grad))
+        order = self.config.predictor_order
+        predictor = CarriedHistory(order - 1) if order else None
+        stack: list[History] = [CarriedHistory(past.reach) for past in self.stack.histories()]
+        previous = F.pad(x[:, :-1], (1, 0))
+        for first in range(0, x.shape[1], piece_samples):
+            here = None if encoded is None else encoded.at(first)
+            yield self._laws(previous[:, first : first + piece_samples], here, stack, predictor)
+        if whole is not None and rows is not None and rows.grad is not None:
+            torch.autograd.backward(whole.features, rows.grad.to(whole.features.dtype))
 
     @torch.no_grad()
     def advance(

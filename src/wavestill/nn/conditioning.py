@@ -5,10 +5,12 @@ commute, so the layers' projections run at the sub-frame rate. How frames become
 `frames.py`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,35 @@ class Encoded:
                 f"conditioning ends at {self.start_samples + total}; give more frames"
             )
         return offset
+
+
+def side_by_side(parts: Sequence[Encoded]) -> Encoded:
+    """Contexts of one sequence each as one of several, drawn together from their beginnings.
+
+    Shorter ones run on under their last row, without a source: whoever draws them cuts them. Each
+    has been encoded for itself, so that its end is an end.
+
+    Raises:
+        ValueError: If there are none, or they are not of one kind.
+    """
+    kinds = {(part.features.shape[2], part.subframe_samples) for part in parts}
+    if len(kinds) != 1:
+        raise ValueError(
+            f"{len(parts)} contexts of {len(kinds)} kinds cannot stand side by side; encode all "
+            "with one model, and at least one"
+        )
+    num_rows = max(part.features.shape[1] for part in parts)
+    features = [
+        torch.cat([part.features, part.features[:, -1:].expand(-1, num_rows - own, -1)], 1)
+        for part in parts
+        for own in (part.features.shape[1],)
+    ]
+    sources = [part.source for part in parts if part.source is not None]
+    source = None
+    if sources:
+        longest = max(own.shape[1] for own in sources)
+        source = torch.cat([F.pad(own, (0, 0, 0, longest - own.shape[1])) for own in sources])
+    return Encoded(torch.cat(features), parts[0].subframe_samples, source)
 
 
 def _windows(rows: Tensor, first: Tensor, num_rows: int) -> Tensor:

@@ -120,10 +120,16 @@ class FrameEncoder(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, frames: Tensor) -> None:
-        """Take mean and standard deviation of the features from `frames (N, C)`."""
-        self.feature_mean.copy_(frames.mean(0))
-        # A constant column (an unused band, a speaker always voiced) has no spread to divide by.
-        self.feature_std.copy_(frames.std(0).clamp_min(1e-3))
+        """Take mean and standard deviation of the features from `frames (N, C)`.
+
+        Columns of zeros and ones only (which phone it is, voicing) are left as they are: divided
+        by its spread, a phone that is rare in `frames` would come a hundred times as large as the
+        others, and one that is not among them a thousand times.
+        """
+        is_flag = ((frames == 0) | (frames == 1)).all(0)
+        self.feature_mean.copy_(frames.mean(0).masked_fill(is_flag, 0.0))
+        # A constant column (an unused band) has no spread to divide by.
+        self.feature_std.copy_(frames.std(0).clamp_min(1e-3).masked_fill(is_flag, 1.0))
 
     def forward(self, context: Conditioning | Tensor) -> Encoded:
         """Encode a whole context.

@@ -4,6 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
+from wavestill.audio.spec import spec_from_dict
+
 
 def card(name: str, config: dict[str, Any], weights: dict[str, Tensor]) -> str:
     """What a voice is, how it was made and what was measured, as Markdown.
@@ -17,14 +19,14 @@ def card(name: str, config: dict[str, Any], weights: dict[str, Tensor]) -> str:
     lines = [
         f"# {name}",
         "",
-        "A vocoder with a likelihood: mel frames to sound. Made with wavestill.",
+        f"A vocoder with a likelihood: {_kind(spec)} to sound. Made with wavestill.",
     ]
     lines += ["", "| | |", "|---|---|"]
     lines.append(
         f"| sound | {spec['sample_rate']} Hz, mono, trained at {config['level_dbfs']:g} dBFS RMS |"
     )
-    pitch = ", log F0 and voicing" if spec["pitch"] else ""
-    lines.append(f"| frames | {spec['num_mels']} mels{pitch}; hop {spec['hop_samples']} samples |")
+    summary = spec_from_dict(spec).summary
+    lines.append(f"| frames | {summary}; hop {spec['hop_samples']} samples |")
     for part, what in (("teacher", "autoregressive WaveNet"), ("student", "parallel IAF WaveNet")):
         if config[part] is not None:
             count = sum(
@@ -35,7 +37,9 @@ def card(name: str, config: dict[str, Any], weights: dict[str, Tensor]) -> str:
         lines.append(f"| speakers | {', '.join(config['speakers'])} |")
     lines += ["", "## Use", "", "```sh"]
     sampler = "" if config["student"] is not None else " --sampler cached"
-    lines += [f"wavestill synth {name} recording.wav -o copy.wav{sampler}", "```"]
+    speaker = f" --speaker {config['speakers'][0]}" if len(config["speakers"]) > 1 else ""
+    given = "sentence.lab" if "phones" in spec and not spec["pitch"] else "recording.wav"
+    lines += [f"wavestill synth {name} {given} -o copy.wav{sampler}{speaker}", "```"]
     figures = list(_flat(config["measured"]))
     if figures:
         lines += ["", "## Measured", "", "| figure | value |", "|---|---|"]
@@ -49,6 +53,10 @@ def card(name: str, config: dict[str, Any], weights: dict[str, Tensor]) -> str:
         ]
         lines += ["", f"`{made.get('command')}`"]
     return "\n".join(lines) + "\n"
+
+
+def _kind(spec: dict[str, Any]) -> str:
+    return "time-stamped phones" if "phones" in spec else "mel frames"
 
 
 def _flat(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

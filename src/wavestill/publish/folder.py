@@ -14,16 +14,17 @@ import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from wavestill.audio.mel import MelSpec
+from wavestill.audio.spec import FeatureSpec, spec_from_dict
 from wavestill.models import IAFWaveNet, IAFWaveNetConfig, WaveNet, WaveNetConfig
 from wavestill.publish.card import card
+from wavestill.publish.packaged import packaged_voices, voice_folder
 from wavestill.settings import plain_settings, read_settings
 
 FORMAT = "wavestill voice"
@@ -46,7 +47,7 @@ class Voice:
         made: How it was made: version, commit, command, machine.
     """
 
-    spec: MelSpec
+    spec: FeatureSpec
     teacher: WaveNet | None = None
     student: IAFWaveNet | None = None
     level_dbfs: float = -23.0
@@ -78,10 +79,10 @@ class Voice:
         return self.student
 
     def speaker_number(self, name: str | None) -> int | None:
-        """The number of a speaker; of the only one where none is named.
+        """The number of a speaker, given by name or number; of the only one where none is given.
 
         Raises:
-            ValueError: If the voice does not know the name, or knows several and none is given.
+            ValueError: If the voice does not know the speaker, or knows several and none is given.
         """
         if not self.speakers:
             if name is not None:
@@ -91,14 +92,29 @@ class Voice:
             return None
         if name is None and len(self.speakers) == 1:
             return 0
-        if name not in self.speakers:
-            asked = "a speaker must be chosen" if name is None else f"there is no speaker '{name}'"
-            raise ValueError(f"{asked}; this voice has {', '.join(self.speakers)}")
-        return self.speakers.index(name)
+        if name in self.speakers:
+            return self.speakers.index(name)
+        if name is not None and name.isdecimal() and int(name) < len(self.speakers):
+            return int(name)
+        asked = (
+            "a speaker must be chosen (--speaker)"
+            if name is None
+            else f"there is no speaker '{name}'"
+        )
+        known = ", ".join(f"{own} ({number})" for number, own in enumerate(self.speakers))
+        raise ValueError(f"{asked}; this voice has {known}")
 
 
-def save(voice: Voice, path: Path | str) -> None:
+def save(
+    voice: Voice, path: Path | str, *, precision: Literal["float32", "float16"] = "float32"
+) -> None:
     """Write a voice; an older one in its place is replaced when the new one is whole.
+
+    Arguments:
+        voice: What is written.
+        path: The folder.
+        precision: Of matrices in the file; `float16` halves it. Vectors (biases, scales, the taps
+            of linear filters) are few and stay in float32.
 
     Raises:
         ValueError: If `path` holds something that is not a voice.
@@ -123,7 +139,7 @@ def save(voice: Voice, path: Path | str) -> None:
         "made": voice.made,
     }
     weights: dict[str, Tensor] = {
-        f"{name}.{key}": value.detach().cpu().contiguous().clone()
+        f"{name}.{key}": _stored(value, precision)
         for name, model in models.items()
         if model is not None
         for key, value in model.state_dict().items()
@@ -141,6 +157,11 @@ def save(voice: Voice, path: Path | str) -> None:
     for name in _OWN_FILES:
         (partial / name).replace(path / name)
     partial.rmdir()
+
+
+def _stored(value: Tensor, precision: str) -> Tensor:
+    value = value.detach().cpu().contiguous().clone()
+    return value.half() if precision == "float16" and value.dim() > 1 else value
 
 
 def require_replaceable(path: Path | str) -> None:
@@ -164,13 +185,16 @@ def require_replaceable(path: Path | str) -> None:
 def load(path: Path | str) -> Voice:
     """Read a voice.
 
+    Arguments:
+        path: Its folder, or the name of a voice that comes with wavestill (`kathleen`).
+
     Raises:
         ValueError: If the folder is none, of another format version, or damaged.
     """
-    path = Path(path)
+    path = voice_folder(path)
     config = _read_config(path)
     try:
-        speakers, spec = config["speakers"], MelSpec.from_dict(config["spec"])
+        speakers, spec = config["speakers"], spec_from_dict(config["spec"])
         if not isinstance(speakers, list) or not all(isinstance(name, str) for name in speakers):
             raise ValueError(f"'speakers' is {speakers!r} but must be a list of names")
         for name in ("measured", "made"):
@@ -217,7 +241,11 @@ def _check(voice: Voice) -> None:
 def _read_config(path: Path) -> dict[str, Any]:
     config_path = path / "config.json"
     if not path.exists():
-        raise ValueError(f"there is no voice at '{path}'")
+        names = ", ".join(packaged_voices())
+        raise ValueError(
+            f"there is no voice at '{path}'; give a folder, or a voice that comes with wavestill "
+            f"({names})"
+        )
     if not config_path.is_file():
         raise ValueError(
             f"'{path}' is no voice: it has no config.json; give the folder 'wavestill fit' wrote "

@@ -8,7 +8,7 @@ it was drawn: nothing that was decided so far depends on it.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -98,7 +98,8 @@ def speculative(
     noise: Tensor,
     context: Context = None,
     *,
-    generator: torch.Generator | None = None,
+    student_context: Context = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
     window: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Speculation:
@@ -136,7 +137,10 @@ def speculative(
             for each stream. They must be fresh: noise of another temperature, or chosen, makes no
             draws of the teacher.
         context: `Conditioning` or frames, given to both; each encodes them itself.
-        generator: Source of the decisions.
+        student_context: The student's, where `context` is of the teacher alone, having been
+            encoded by it.
+        generator: Source of the decisions; or one for each stream, which then decides as it would
+            by itself.
         window: Drafts per round; None chooses it before each round from the rejections so far
             (`best_window`).
         progress: Called after each round with the samples done and the samples in all.
@@ -161,9 +165,14 @@ def speculative(
     check_noise(noise)
     if window is not None and window < 1:
         raise ValueError(f"the window is {window}; give at least 1, or None to have it chosen")
-    pair = _Pair(teacher, student, context, noise)
+    own_context = context if student_context is None else student_context
+    pair = _Pair(teacher, student, context, own_context, noise)
     num_streams, length = noise.shape
-    keys = draw_keys((num_streams, length), generator=generator, device=noise.device)
+    if isinstance(generator, Sequence):
+        own_keys = [draw_keys((length,), generator=g, device=noise.device) for g in generator]
+        keys = torch.stack(own_keys)
+    else:
+        keys = draw_keys((num_streams, length), generator=generator, device=noise.device)
     z, x = noise.clone(), torch.zeros_like(noise)
     accepted = torch.zeros_like(noise, dtype=torch.bool)
     variation = torch.zeros_like(noise, dtype=torch.float64)
@@ -234,6 +243,7 @@ class _Pair:
         teacher: Autoregressive,
         student: InverseAutoregressive,
         context: Context,
+        student_context: Context,
         noise: Tensor,
     ) -> None:
         if not isinstance(student, Streaming):
@@ -244,7 +254,7 @@ class _Pair:
         self._teacher, self._student = teacher, student
         self._teacher_state: State | None = None
         self._student_state: State | None = None
-        self._student_context = context
+        self._student_context = student_context
         self._context = teacher.encode(context) if hasattr(teacher, "encode") else context
         law, _ = teacher.advance(noise[:, :0], self._context)
         self._grid = in_double(law) if isinstance(law, Discretized | MuLaw) else None
