@@ -2,7 +2,8 @@
 
     python benchmarks/speculative_speed.py VOICE CORPUS [--json FILE] [--clips 16] [--copies 8]
 
-The first part draws held-out clips and counts. The second widens the teacher without changing its
+The first part draws held-out clips and counts, with drafts refined by what the teacher said of
+them (`sampling/refinement.py`) and without. The second widens the teacher without changing its
 function (`widen.py`), so that a step costs what a large teacher's does, and times its samplers in
 turns: a step-by-step sampler reads all weights for each sample, a verified window reads them once.
 """
@@ -67,26 +68,27 @@ def main() -> None:
 def drafting(
     teacher: WaveNet, student: IAFWaveNet, context: Conditioning, length: int
 ) -> dict[str, float]:
-    """Samples per round and total variation under the teacher's own prefixes."""
+    """Samples per round, refined and the student's own, and total variation of the latter."""
     num = len(context.frames)
-    drawn = speculative(
-        teacher,
-        student,
-        counter_noise(student.base, 0, num, length),
-        context,
-        generator=torch.Generator().manual_seed(0),
-        window=WINDOW,
-    )
-    per_clip = length / drawn.rounds.double()
-    return {
-        "num_clips": num,
-        "window": WINDOW,
-        "samples_per_clip": length,
-        "samples_per_round": drawn.samples_per_round,
-        "samples_per_round_standard_error": float(per_clip.std() / num**0.5),
-        "samples_per_round_bound": length / drawn.expected_rounds,
-        "tv_per_step_under_teacher": drawn.tv_per_step,
-    }
+    figures: dict[str, float] = {"num_clips": num, "window": WINDOW, "samples_per_clip": length}
+    for name, refine in (("", True), ("own_", False)):
+        drawn = speculative(
+            teacher,
+            student,
+            counter_noise(student.base, 0, num, length),
+            context,
+            generator=torch.Generator().manual_seed(0),
+            window=WINDOW,
+            refine=refine,
+        )
+        per_clip = length / drawn.rounds.double()
+        figures |= {
+            f"{name}samples_per_round": drawn.samples_per_round,
+            f"{name}samples_per_round_standard_error": float(per_clip.std() / num**0.5),
+            f"{name}samples_per_round_bound": length / drawn.expected_rounds,
+            f"{name}tv_per_step_under_teacher": drawn.tv_per_step,
+        }
+    return figures
 
 
 def wide_teacher(

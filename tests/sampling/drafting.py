@@ -39,8 +39,8 @@ def draw(
 
 
 @cache
-def known_draw(rule: str, quality: str, base: str) -> Speculation:
-    return draw(*known_pair(rule, quality, base))
+def known_draw(rule: str, quality: str, base: str, *, refine: bool = True) -> Speculation:
+    return draw(*known_pair(rule, quality, base), refine=refine)
 
 
 def laws_at(

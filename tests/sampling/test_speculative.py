@@ -25,26 +25,42 @@ from wavestill.sampling.speculative import best_window, speculative
 
 
 @pytest.mark.parametrize("rule", ["gaussian", "bimodal", "grid", "mu-law"])
-def test_windows_and_batches_do_not_change_the_sample(rule):
+def test_windows_do_not_change_the_sample_of_the_students_own_drafts(rule):
     teacher, student = known_pair(rule, "mediocre", "logistic")
-    whole = draw(teacher, student, 4, 24)
+    whole = draw(teacher, student, 4, 24, refine=False)
     for window in (1, 9, 24, None):
-        other = draw(teacher, student, 4, 24, window=window)
+        other = draw(teacher, student, 4, 24, window=window, refine=False)
         torch.testing.assert_close(other.x, whole.x, rtol=1e-9, atol=1e-9)
         assert torch.equal(other.accepted, whole.accepted)
+
+
+@pytest.mark.parametrize("refine", [False, True], ids=["own", "refined"])
+@pytest.mark.parametrize("rule", ["gaussian", "bimodal", "grid", "mu-law"])
+def test_batches_do_not_change_the_sample(rule, refine):
+    teacher, student = known_pair(rule, "mediocre", "logistic")
+    whole = draw(teacher, student, 4, 24, refine=refine)
     decisions = torch.Generator().manual_seed(1001)
+    noise = standard_noise(
+        student.base, (4, 24), generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     alone = [
-        speculative(teacher, student, first_noise, generator=decisions, window=5)
-        for first_noise in standard_noise(
-            student.base,
-            (4, 24),
-            generator=torch.Generator().manual_seed(1),
-            dtype=torch.float64,
-        ).split(1)
+        speculative(teacher, student, own, generator=decisions, window=5, refine=refine)
+        for own in noise.split(1)
     ]
     torch.testing.assert_close(torch.cat([a.x for a in alone]), whole.x, rtol=1e-9, atol=1e-9)
     assert torch.equal(torch.cat([a.rounds for a in alone]), whole.rounds)
     assert len(set(whole.rounds.tolist())) > 1  # positions did part
+
+
+@pytest.mark.parametrize(
+    ("rule", "quality", "gain"),
+    [("bimodal", "bad", 1.3), ("grid", "bad", 1.3), ("gaussian", "mediocre", 1.15)],
+)
+def test_refined_drafts_are_better_ones(rule, quality, gain):
+    teacher, student = known_pair(rule, quality, "logistic")
+    own, refined = (draw(teacher, student, 50, 60, window=12, refine=way) for way in (False, True))
+    assert refined.samples_per_round > gain * own.samples_per_round
+    assert refined.tv_per_step < 0.85 * own.tv_per_step
 
 
 @pytest.mark.parametrize("kind", BASES.values(), ids=BASES)
@@ -85,11 +101,12 @@ def test_rounds_stay_within_their_bound(quality, window):
     assert int(rounds.sum()) <= round(full * NUM) + result.num_rejections
 
 
+@pytest.mark.parametrize("refine", [False, True], ids=["own", "refined"])
 @pytest.mark.parametrize("name", PAIRS)
-def test_models_are_cut_where_their_drafts_were(name):
+def test_models_are_cut_where_their_drafts_were(name, refine):
     teacher, student = mild_pair(name)
     context = TEACHERS[name].context(3, 4)
-    result = draw(teacher, student, 3, 4 * HOP, context=context, window=7)
+    result = draw(teacher, student, 3, 4 * HOP, context=context, window=7, refine=refine)
     assert 0 < result.num_rejections < result.x.numel()
     assert not torch.equal(result.accepted[0], result.accepted[1])  # positions did part
 
@@ -103,6 +120,8 @@ def test_models_are_cut_where_their_drafts_were(name):
     torch.testing.assert_close(
         draft.from_noise(result.noise)[is_free], result.x[is_free], rtol=1e-9, atol=1e-9
     )
+    if refine:
+        return  # what was proposed is not the student's own law
     log_ratio = p.log_prob(result.x) - draft.log_prob(result.x)
     kept = result.accepted
     torch.testing.assert_close(
@@ -115,15 +134,16 @@ def test_models_are_cut_where_their_drafts_were(name):
     assert bool((result.total_variation[~kept] > 0).all())
 
     for window in (1, None):
-        other = draw(teacher, student, 3, 4 * HOP, context=context, window=window)
+        other = draw(teacher, student, 3, 4 * HOP, context=context, window=window, refine=False)
         torch.testing.assert_close(other.x, result.x, rtol=1e-8, atol=1e-8)
 
 
 def test_a_student_that_runs_away_is_held(monkeypatch):
     teacher, student = TEACHERS["gaussian"].model(), STUDENTS["logistic"].model()
-    assert float(draw(teacher, student, 2, 64).noise.abs().max()) <= ROUNDS.NOISE_MAX
+    held = draw(teacher, student, 2, 64, refine=False)
+    assert float(held.noise.abs().max()) <= ROUNDS.NOISE_MAX
     monkeypatch.setattr(ROUNDS, "NOISE_MAX", math.inf)
-    assert float(draw(teacher, student, 2, 64).noise.abs().max()) > 1e30
+    assert float(draw(teacher, student, 2, 64, refine=False).noise.abs().max()) > 1e30
 
 
 def test_float32_models_are_verified_in_float64():

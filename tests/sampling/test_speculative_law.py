@@ -32,13 +32,15 @@ from wavestill.density import Conditioning
 from wavestill.distributions import Discretized, MuLaw, standard_noise
 from wavestill.divergences import TotalVariation
 from wavestill.sampling import acceptance, cached
+from wavestill.sampling.refinement import Refinement
 
 
+@pytest.mark.parametrize("refine", [True, False], ids=["refined", "own"])
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("quality", QUALITIES)
 @pytest.mark.parametrize("rule", RULES)
-def test_the_law_is_the_teachers_whatever_the_student(rule, quality, base):
-    result = known_draw(rule, quality, base)
+def test_the_law_is_the_teachers_whatever_the_student(rule, quality, base, refine):
+    result = known_draw(rule, quality, base, refine=refine)
     assert same_law(*known_pair(rule, quality, base), result.x)
     assert len(set(result.rounds.tolist())) > 1 or quality == "good"  # positions did part
 
@@ -60,6 +62,18 @@ def test_five_per_cent_of_slack_would_be_found(monkeypatch, rule):
         "is_kept",
         lambda log_ratio, keys: acceptance.is_kept(log_ratio + math.log(1.05), keys),
     )
+    teacher, student = known_pair(rule, "mediocre", "logistic")
+    assert not same_law(teacher, student, draw(teacher, student).x)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_refinement_that_knows_its_own_noise_would_be_found(monkeypatch, rule):
+    class Peeking(Refinement):
+        def __init__(self, noise):
+            super().__init__(noise)
+            self._shift += 0.25 * noise
+
+    monkeypatch.setattr(ROUNDS, "Refinement", Peeking)
     teacher, student = known_pair(rule, "mediocre", "logistic")
     assert not same_law(teacher, student, draw(teacher, student).x)
 
@@ -161,7 +175,7 @@ def test_noise_held_at_a_bound_does_not_change_the_law(monkeypatch, rule):
 @pytest.mark.parametrize("quality", QUALITIES)
 def test_total_variation_is_that_under_the_teachers_prefixes(quality):
     teacher, student = known_pair("bimodal", quality, "logistic")
-    result = known_draw("bimodal", quality, "logistic")
+    result = draw(teacher, student, refine=False)
     p, q, _ = laws_at(teacher, student, result.x)
     exact = TotalVariation(16)(q, p, generator=torch.Generator().manual_seed(0)).mean(1)
     error = (result.total_variation.mean(1) - exact).std() / NUM**0.5

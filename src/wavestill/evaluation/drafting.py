@@ -10,6 +10,7 @@ from wavestill.audio.corpus import Clip
 from wavestill.density import Autoregressive, InverseAutoregressive
 from wavestill.evaluation.inputs import context_for, noise_for
 from wavestill.sampling import speculative
+from wavestill.sampling.speculative import Speculation
 
 _SAMPLES = 2400  # of each clip: rounds are many while a student is poor
 
@@ -19,10 +20,11 @@ class Drafted:
     """What draft-and-verify made of some clips.
 
     Arguments:
-        tv: Total variation per step under the teacher's prefixes, of each clip: the share of
-            drafts that were rejected, without the coins.
-        samples_per_round: Of each clip.
-        samples_per_round_bound: What the total variation promises at least, on average.
+        tv: Total variation of student and teacher per step under the teacher's prefixes, of each
+            clip: the share of the student's own drafts that are rejected, without the coins.
+        samples_per_round: Of each clip, with drafts refined (`sampling.refinement`).
+        samples_per_round_bound: What the refined drafts' total variation promises at least, on
+            average.
     """
 
     tv: list[float]
@@ -46,19 +48,25 @@ def draft(
     shortest = min(len(clip.frames) for clip in clips)
     stretches = [_loudest(clip, hop, min(max(1, _SAMPLES // hop), shortest)) for clip in clips]
     length = len(stretches[0].wave)
-    generator = torch.Generator().manual_seed(seed)
-    drawn = speculative(
-        teacher,
-        student,
-        noise_for(student, len(stretches), length, generator),
-        context_for(teacher, stretches),
-        generator=generator,
-        progress=lambda done, total: progress("draft and verify", done / total),
-    )
+    context = context_for(teacher, stretches)
+
+    def drawn(part: int, *, refine: bool) -> Speculation:
+        generator = torch.Generator().manual_seed(seed)
+        return speculative(
+            teacher,
+            student,
+            noise_for(student, len(stretches), length, generator),
+            context,
+            generator=generator,
+            refine=refine,
+            progress=lambda done, total: progress("draft and verify", (part + done / total) / 2),
+        )
+
+    plain, refined = drawn(0, refine=False), drawn(1, refine=True)
     return Drafted(
-        drawn.total_variation.mean(1).tolist(),
-        [length / count for count in drawn.rounds.tolist()],
-        length / drawn.expected_rounds,
+        plain.total_variation.mean(1).tolist(),
+        [length / count for count in refined.rounds.tolist()],
+        length / refined.expected_rounds,
     )
 
 

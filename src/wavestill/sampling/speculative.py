@@ -3,8 +3,9 @@ r"""Exact samples of a teacher, drafted by its student and verified in windows.
 A round costs one pass of each: the student maps the next `W` noise to drafts :math:`x_t` with
 their laws :math:`q(x_t \mid x_{<t})`, the teacher gives :math:`p(x_t \mid x_{<t})` of all of them.
 Drafts are kept up to the first rejection, which is replaced by a draw of the residual (see
-`acceptance`). The replaced sample is inverted to its own noise, and all noise after it is used as
-it was drawn: nothing that was decided so far depends on it.
+`acceptance`). The replaced sample is inverted to its own noise, and all noise after it is used
+again: nothing that was decided so far depends on it. What the teacher said of the drafts that are
+made anew moves them (see `refinement`).
 """
 
 import math
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from wavestill.density import Autoregressive, Context, InverseAutoregressive, State, Streaming
-from wavestill.distributions import Discretized, Distribution, MuLaw
+from wavestill.distributions import Discretized, Distribution, LocationScale, MuLaw
 from wavestill.sampling.acceptance import (
     TO_PLACE,
     Draft,
@@ -28,6 +29,7 @@ from wavestill.sampling.acceptance import (
     uniforms,
 )
 from wavestill.sampling.cached import check_noise
+from wavestill.sampling.refinement import Refinement
 
 # What a round costs beyond its steps, in steps of one stream: see `best_window`. On one core a
 # teacher of 18 layers and its student of 28 have some 100 at 64 channels and 30 at 256; half or
@@ -101,6 +103,7 @@ def speculative(
     student_context: Context = None,
     generator: torch.Generator | Sequence[torch.Generator] | None = None,
     window: int | None = None,
+    refine: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Speculation:
     r"""Draw from the teacher by draft and verification.
@@ -118,8 +121,8 @@ def speculative(
     `acceptance.draw_residual`). A continuous sample is rounded once to the noise's dtype.
 
     A decision uses only its own step's random word, drawn from ``generator`` in one call before
-    the first round. So windows, and which streams are drawn together, change nothing but
-    the rounding of the networks.
+    the first round. So with a given ``window``, which streams are drawn together changes nothing
+    but the rounding of the networks; and unless drafts are refined, no window does.
 
     .. math:: E[\mathrm{rounds}] \le \lceil T / W \rceil + \sum_t E_{x_{<t} \sim p}\,
         \mathrm{TV}(q_t, p_t)
@@ -143,6 +146,8 @@ def speculative(
             by itself.
         window: Drafts per round; None chooses it before each round from the rejections so far
             (`best_window`).
+        refine: Move drafts that are made anew by what the teacher said of them (`refinement`).
+            Without, they are the student's own, and the total variation is its own as well.
         progress: Called after each round with the samples done and the samples in all.
 
     Returns:
@@ -174,6 +179,7 @@ def speculative(
     else:
         keys = draw_keys((num_streams, length), generator=generator, device=noise.device)
     z, x = noise.clone(), torch.zeros_like(noise)
+    refinement = Refinement(noise)
     accepted = torch.zeros_like(noise, dtype=torch.bool)
     variation = torch.zeros_like(noise, dtype=torch.float64)
     position, rounds = (torch.zeros_like(keys[:, 0]) for _ in range(2))
@@ -193,9 +199,12 @@ def speculative(
         # Streams ahead of the others draft past the end; what is drafted there is not used.
         is_inside, columns = columns < length, columns.clamp(max=length - 1)
 
-        z_new = z[rows, columns]
-        draft = pair.draft(z[active, here - 1].unsqueeze(1), z_new)
-        x_new = draft.from_noise(z_new.double()).to(x.dtype)
+        window_of = rows.expand_as(columns), columns
+
+        z_new = refinement.moved(z[window_of], window_of)
+        own = pair.own_laws(z[active, here - 1].unsqueeze(1), z_new)
+        draft = pair.draft(refinement.proposal(own, window_of))
+        x_new = draft.from_noise(z[window_of].double()).to(x.dtype)
         p = pair.verify(x[active, here - 1].unsqueeze(1), x_new)
         log_q = draft.log_prob(x_new.double())
         log_ratio = p.log_prob(x_new.double()) - log_q
@@ -208,15 +217,19 @@ def speculative(
             step_keys = keys[active[at[0]], columns[at]]
             y = draw_residual(p[at], draft[at], log_ratio[at], step_keys).to(x.dtype)
             u = uniforms(step_keys, TO_PLACE, 1)[0]
-            z_at = draft[at].to_noise(y.double(), u).clamp(-NOISE_MAX, NOISE_MAX)
-            x_new[at], z_new[at] = y, z_at.to(z.dtype)
+            z_at = draft[at].to_noise(y.double(), u)
+            z_at = refinement.moved(z_at, (active[at[0]], columns[at]))
+            x_new[at], z_new[at] = y, z_at.clamp(-NOISE_MAX, NOISE_MAX).to(z.dtype)
 
         num_new = num_kept + is_rejected.long()
         is_new = steps < num_new.unsqueeze(1)
-        places = rows.expand_as(columns)[is_new], columns[is_new]
+        places = window_of[0][is_new], columns[is_new]
         x[places], z[places] = x_new[is_new], z_new[is_new]
         accepted[places] = keeps[is_new]
         variation[places] = rejection_probability(log_ratio)[is_new]
+        is_left = is_inside & ~is_new
+        if refine:
+            refinement.learn(own[is_left], p[is_left], (window_of[0][is_left], columns[is_left]))
         num_done += int(num_new.sum())
         num_expected += float(variation[places].sum())
         position[active] += num_new
@@ -259,12 +272,22 @@ class _Pair:
         law, _ = teacher.advance(noise[:, :0], self._context)
         self._grid = in_double(law) if isinstance(law, Discretized | MuLaw) else None
 
-    def draft(self, z_before: Tensor, z: Tensor) -> Draft:
-        """The student's proposals `(A, W)` for the steps of `z`; `z_before (A, 1)` is done."""
+    def own_laws(self, z_before: Tensor, z: Tensor) -> LocationScale:
+        """The student's laws `(A, W)` of the steps of `z`; `z_before (A, 1)` is done."""
         fed = z if self._student_state is None else torch.cat([z_before, z], 1)
         context = self._student_context if self._student_state is None else None
         draw, self._student_state = self._student.stream(fed, context, self._student_state)
-        return draft_for(draw.conditionals[:, -z.shape[1] :], self._grid)
+        laws = draw.conditionals[:, -z.shape[1] :]
+        if not isinstance(laws, LocationScale):
+            raise ValueError(
+                f"the student's laws are {type(laws).__name__}, which have no bin masses; "
+                "draft with a continuous student (Logistic or Normal)"
+            )
+        return laws
+
+    def draft(self, proposal: LocationScale) -> Draft:
+        """What such laws propose to the teacher."""
+        return draft_for(proposal, self._grid)
 
     def verify(self, x_before: Tensor, x: Tensor) -> Distribution:
         """The teacher's laws `(A, W)` at the drafts `x`; `x_before (A, 1)` is done."""
