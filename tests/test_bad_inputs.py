@@ -202,14 +202,16 @@ def test_a_run_that_failed_at_once_may_begin_again(tmp_path: Path) -> None:
 
 def test_resuming_keeps_the_recipe_it_began_with(tmp_path: Path) -> None:
     run = open_run(tmp_path, {"a": 1}, 0, resume=False)
-    (run.checkpoints / "last.ckpt").write_text("")
+    run.checkpoints.last.write_text("")
     open_run(tmp_path, {"a": 1}, 0, resume=True)
-    open_run(tmp_path, {"a": 2}, 0, resume=True)
+    with pytest.raises(ValueError, match="began with another recipe: a 1 -> 2"):
+        open_run(tmp_path, {"a": 2}, 0, resume=True)
+    open_run(tmp_path, {"a": 2}, 0, resume=True, allow_changes=True)
     assert yaml.safe_load((tmp_path / "recipe.yaml").read_text()) == {"a": 2}
     assert yaml.safe_load((tmp_path / "recipe_before_2.yaml").read_text()) == {"a": 1}
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(ValueError, match=r"run\.json' is damaged"):
-        open_run(tmp_path, {"a": 1}, 0, resume=True)
+        open_run(tmp_path, {"a": 2}, 0, resume=True)
 
 
 @pytest.mark.parametrize("content", [b"step,nats\n1,x\n", b"nats\n1\n", b"\xff\x00"])

@@ -187,5 +187,6 @@ def test_a_mel_voice_refuses_labels_and_mels_refuse_other_specs(
     assert "labels, but this voice takes mels" in one_line(capsys)
     assert command("prepare", source, tmp_path / "c", "--labels", tmp_path / "none") == 1
     assert "no such folder of label files" in one_line(capsys)
-    assert command("prepare", source, tmp_path / "c", "--labels", tmp_path) == 1
+    (tmp_path / "empty").mkdir()
+    assert command("prepare", source, tmp_path / "c", "--labels", tmp_path / "empty") == 1
     assert "that of 'r0' would be r0.lab" in one_line(capsys)

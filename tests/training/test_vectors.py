@@ -144,7 +144,9 @@ def test_the_best_validation_is_remembered_across_a_resumed_run(tmp_path: Path) 
         "out": tmp_path / "run",
     }
     _, before = wavestill.fit(Table(), x, max_steps=100, patience=20, **settings)
-    model, after = wavestill.fit(Table(), x, max_steps=150, patience=20, resume=True, **settings)
+    model, after = wavestill.fit(
+        Table(), x, max_steps=150, patience=20, resume=True, allow_changes=True, **settings
+    )
     assert len(after.column("valid_nats")) == len(before.column("valid_nats")) + 5
     best = min(after.column("valid_nats"))
     assert best == pytest.approx(min(before.column("valid_nats"))), "from there on it overfits"
