@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from argparse import SUPPRESS, Action
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ COMMANDS = {
     "evaluate": "nats, KL, spectral and perceptual metrics, speed; JSON and a report",
     "bench": "samples/s, × real time, first-sound latency, share of this machine's limits",
     "export": "the student, whole or streaming, or the teacher's likelihood as an ONNX file",
+    "push": "put a voice on the Hugging Face Hub",
+    "doctor": "what a bug report needs: versions, processor, kernel, extras, a voice's state",
+    "completion": "what makes bash, zsh or fish complete these commands",
 }
 
 _INTERRUPTED = 130  # what shells make of Ctrl-C
@@ -105,8 +108,17 @@ def _check(json_path: Path | None, seed: int | None) -> None:
         require_seed(seed)
 
 
+def whole_parser() -> ArgumentParser:
+    """The parser with every command filled in."""
+    return _parser(COMMANDS)
+
+
 def parser_for(chosen: str | None) -> ArgumentParser:
     """The parser; only the chosen command is filled in, so the others need not be imported."""
+    return _parser(() if chosen is None else (chosen,))
+
+
+def _parser(filled: Collection[str]) -> ArgumentParser:
     parser = ArgumentParser(
         prog="wavestill",
         description="Distil slow autoregressive densities into samplers of one parallel pass.",
@@ -116,7 +128,7 @@ def parser_for(chosen: str | None) -> ArgumentParser:
     subcommands = parser.add_subcommands(required=False, dest="command")
     for name, summary in COMMANDS.items():
         own = ArgumentParser()
-        if name == chosen:
+        if name in filled:
             _fill(own, _function(name))
         subcommands.add_subcommand(name, own, help=summary)
     return parser

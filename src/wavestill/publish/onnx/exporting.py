@@ -51,7 +51,7 @@ def export(
         >>> import tempfile, wavestill
         >>> from wavestill.audio import MelSpec
         >>> from wavestill.nn.conditioning import ConditioningConfig
-        >>> spec = MelSpec.preset("wavestill_8k")
+        >>> spec = MelSpec(8000, 512, 100, 400, 64, 0.0, 4000.0)
         >>> conditioning = ConditioningConfig(spec.num_features, spec.hop_samples, 8000)
         >>> config = wavestill.IAFWaveNetConfig((2,), channels=4, conditioning=conditioning)
         >>> voice = wavestill.Voice(spec, student=wavestill.IAFWaveNet(config))
@@ -141,7 +141,8 @@ def _quantised(model: onnx.ModelProto) -> onnx.ModelProto:
     products = [
         node.name
         for node in model.graph.node
-        if node.op_type == "MatMul" and "/layer" in node.name
+        if node.op_type == "MatMul"
+        and ("/layer" in node.name or node.input[1].endswith("project.weight"))
     ]
     with tempfile.TemporaryDirectory() as folder:
         whole, small = Path(folder) / "whole.onnx", Path(folder) / "small.onnx"

@@ -80,7 +80,7 @@ def _log_sigmoid(graph: Graph, z: str) -> str:
 
 
 def _log1p(graph: Graph, x: str) -> str:
-    r"""`log(1 + x)` for `x` in [0, 1], small ones too.
+    r"""`log(1 + x)` for `x` in (-1, 1], small ones too.
 
     .. math:: \log u \cdot \frac{x}{u - 1}, \quad u = \mathrm{fl}(1 + x)
 
@@ -106,5 +106,5 @@ def _log1mexp(graph: Graph, x: str) -> str:
     series = graph.op("Add", graph.op("Mul", series, square), 1 / 24)
     series = graph.op("Sub", graph.op("Mul", series, square), graph.op("Mul", x, 0.5))
     near = graph.op("Add", graph.op("Log", x), series)
-    far = graph.op("Log", graph.op("Sub", 1.0, graph.op("Exp", graph.op("Neg", x))))
+    far = _log1p(graph, graph.op("Neg", graph.op("Exp", graph.op("Neg", x))))
     return graph.op("Where", graph.op("Less", x, 1.0), near, far)

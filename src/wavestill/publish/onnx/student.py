@@ -78,8 +78,7 @@ def student_graph(student: IAFWaveNet, *, streams: bool, half: bool = False) -> 
         ValueError: If the student takes no frames.
     """
     graph, config = Graph("student"), _conditioning(student)
-    inputs = ["batch", "frames", config.num_features]
-    frames = graph.input("frames", np.float32, inputs)
+    frames = graph.input("frames", np.float32, ["batch", "frames", config.num_features])
     noise = graph.input("noise", np.float32, ["batch", "samples"])
     speaker = graph.input("speaker", np.int64, ["batch"]) if config.num_speakers else None
     states = student_states(student, half=half) if streams else []
