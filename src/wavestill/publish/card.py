@@ -6,11 +6,10 @@ from typing import Any
 from torch import Tensor
 
 _CONSENT = """\
-It sounds like the people it was trained on, whatever is put into it. Use it only with their consent
-and within the licence of their recordings. Do not use it to pass as somebody, to deceive, to harass
-or to get past a check of a voice; and say that the sound is synthetic wherever it is heard. What it
-was trained on is told below, as far as whoever made it told; if the voice is yours and you did not
-agree, ask them, or the host of this page, to take it down."""
+It sounds like the people it was trained on, whatever is put into it. Use it only with their
+consent and within the licence of their recordings. Do not use it to pass as somebody, to deceive,
+to harass or to get past a check of a voice; and say that the sound is synthetic wherever it is
+heard. If the voice is yours and you did not agree, ask whoever publishes it to take it down."""
 
 
 def card(name: str, config: dict[str, Any], weights: dict[str, Tensor]) -> str:

@@ -175,7 +175,7 @@ def load(path: Path | str) -> Voice:
     """Read a voice.
 
     Arguments:
-        path: Its folder, or its name on the Hugging Face Hub (`owner/name`, `owner/name@revision`).
+        path: Its folder, or its name on the Hugging Face Hub: `owner/name`, `owner/name@revision`.
 
     Raises:
         ValueError: If there is none, or it is incomplete, of a newer format, or damaged.
