@@ -38,6 +38,7 @@ def diagnose() -> dict[str, Any]:
             "the native kernel is not built: sampling is slower; install a wheel, or a C++17 "
             "compiler and wavestill again"
         )
+    has_mps = bool(torch.backends.mps.is_available())  # type: ignore[no-untyped-call]
     return {
         "wavestill": f"{wavestill_version()} (commit {wavestill_commit()})",
         "where": str(Path(__file__).parent),
@@ -50,7 +51,7 @@ def diagnose() -> dict[str, Any]:
             "cpu": torch.backends.cpu.get_cpu_capability(),
             "mkldnn": torch.backends.mkldnn.is_available(),
             "cuda": torch.version.cuda if torch.cuda.is_available() else None,
-            "mps": bool(torch.backends.mps.is_available()),  # type: ignore[no-untyped-call],
+            "mps": has_mps,
         },
         "versions": versions,
         "extras": extras,
