@@ -15,10 +15,11 @@ import numpy as np
 import onnxruntime
 import torch
 
-from wavestill import Conditioning, Draw, PackedStudent, Voice, load
+from wavestill import Conditioning, Draw, Voice, load
 from wavestill.distributions import Logistic, Normal, counter_noise
 from wavestill.evaluation.likelihood import GRID_WIDTH, closeness
 from wavestill.machine import describe_machine, wavestill_commit
+from wavestill.models import PackedStudent
 from wavestill.publish.onnx import begin_states, description_of, export
 from wavestill.publish.onnx.graph import OPSET
 from wavestill.synthesis import frames_of_recording
