@@ -162,9 +162,9 @@ def student_speeds(voice: Voice, folder: Path, frames: np.ndarray) -> list[list[
     seconds: dict[str, list[float]] = {label: [] for label in paths}
     for _ in range(ROUNDS + 1):
         for label, path in paths.items():
-            start = time.perf_counter()
+            start = time.process_time()
             path()
-            seconds[label].append(time.perf_counter() - start)
+            seconds[label].append(time.process_time() - start)
     length = noise.shape[1] / voice.spec.sample_rate
     own = median(seconds["wavestill, float32"][1:])
     rows = []
