@@ -38,7 +38,7 @@ def diagnose() -> dict[str, Any]:
             "the native kernel is not built: sampling is slower; install a wheel, or a C++17 "
             "compiler and wavestill again"
         )
-    has_mps = bool(torch.backends.mps.is_available())  # type: ignore[no-untyped-call]
+    has_mkldnn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
     return {
         "wavestill": f"{wavestill_version()} (commit {wavestill_commit()})",
         "where": str(Path(__file__).parent),
@@ -49,9 +49,9 @@ def diagnose() -> dict[str, Any]:
         "kernel": {"built_for": sets, "used": kernel_set()},
         "torch": {
             "cpu": torch.backends.cpu.get_cpu_capability(),
-            "mkldnn": torch.backends.mkldnn.is_available(),
+            "mkldnn": has_mkldnn,
             "cuda": torch.version.cuda if torch.cuda.is_available() else None,
-            "mps": has_mps,
+            "mps": torch.backends.mps.is_available(),
         },
         "versions": versions,
         "extras": extras,
