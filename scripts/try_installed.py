@@ -33,7 +33,7 @@ def main() -> None:
         voice, frames = Path(folder) / "voice", Path(folder) / "frames.npy"
         wavestill.save(Voice(spec, teacher, student), voice)
         np.save(frames, np.random.default_rng(0).normal(-4, 1, (20, 64)).astype(np.float32))
-        for sampler in ("student", "native", "speculative"):
+        for sampler in ("student", "native"):
             command("synth", voice, frames, "-o", f"{folder}/{sampler}.wav", "--sampler", sampler)
         if "--extras" in sys.argv:
             for part in ("student", "stream", "teacher"):
