@@ -38,10 +38,11 @@ NOT_MATHS = {
     *("logging", "argparse"),
     *("lightning", "pytorch_lightning", "jsonargparse", "yaml", "rich", "tensorboard"),
     *("soundfile", "soxr", "librosa", "pyworld", "matplotlib", "jinja2", "scipy"),
+    *("huggingface_hub", "onnx", "onnxruntime"),
     *("wavestill.audio", "wavestill.training", "wavestill.evaluation", "wavestill.publish"),
     *("wavestill.serving", "wavestill.cli", "wavestill.commands"),
 }
-EXTRAS = ("pesq", "pystoi", "matplotlib", "jinja2", "pyworld")
+EXTRAS = ("pesq", "pystoi", "matplotlib", "jinja2", "pyworld", "onnx", "onnxruntime")
 
 
 def module_name(path: Path) -> str:

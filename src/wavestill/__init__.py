@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from wavestill.drawing import stream, synthesise
     from wavestill.evaluation import evaluate
     from wavestill.publish import Voice, load, save
+    from wavestill.publish.hub import push
+    from wavestill.publish.onnx import export
     from wavestill.synthesis import synth
     from wavestill.training import distill, fit
     from wavestill.training.density_folder import load_density
@@ -62,6 +64,8 @@ _ON_FIRST_USE = {
     "Voice": "wavestill.publish",
     "load": "wavestill.publish",
     "save": "wavestill.publish",
+    "push": "wavestill.publish.hub",
+    "export": "wavestill.publish.onnx",
     "stream": "wavestill.drawing",
     "synth": "wavestill.synthesis",
     "synthesise": "wavestill.drawing",
@@ -107,10 +111,12 @@ __all__ = [
     "as_density",
     "distill",
     "evaluate",
+    "export",
     "fit",
     "load",
     "load_density",
     "prepare",
+    "push",
     "save",
     "stream",
     "synth",

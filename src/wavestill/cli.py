@@ -7,9 +7,11 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 from argparse import SUPPRESS, Action
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,10 @@ COMMANDS = {
     "synth": "write the sound of recordings or of saved mel frames",
     "evaluate": "nats, KL, spectral and perceptual metrics, speed; JSON and a report",
     "bench": "samples/s, × real time, first-sound latency, share of this machine's limits",
+    "export": "the student, whole or streaming, or the teacher's likelihood as an ONNX file",
+    "push": "put a voice on the Hugging Face Hub",
+    "doctor": "what a bug report needs: versions, processor, kernel, extras, a voice's state",
+    "completion": "what makes bash, zsh or fish complete these commands",
 }
 
 _INTERRUPTED = 130  # what shells make of Ctrl-C
@@ -80,7 +86,7 @@ def _run(arguments: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         complain(
             f"wavestill: the package '{error.name}' is not installed: pip install "
-            "'wavestill[eval]'"
+            f"'wavestill[{_extra_of(error.name)}]'"
         )
         return 1
     return int(outcome.failed)
@@ -104,8 +110,17 @@ def _check(json_path: Path | None, seed: int | None) -> None:
         require_seed(seed)
 
 
+def whole_parser() -> ArgumentParser:
+    """The parser with every command filled in."""
+    return _parser(COMMANDS)
+
+
 def parser_for(chosen: str | None) -> ArgumentParser:
     """The parser; only the chosen command is filled in, so the others need not be imported."""
+    return _parser(() if chosen is None else (chosen,))
+
+
+def _parser(filled: Collection[str]) -> ArgumentParser:
     parser = ArgumentParser(
         prog="wavestill",
         description="Distil slow autoregressive densities into samplers of one parallel pass.",
@@ -115,7 +130,7 @@ def parser_for(chosen: str | None) -> ArgumentParser:
     subcommands = parser.add_subcommands(required=False, dest="command")
     for name, summary in COMMANDS.items():
         own = ArgumentParser()
-        if name == chosen:
+        if name in filled:
             _fill(own, _function(name))
         subcommands.add_subcommand(name, own, help=summary)
     return parser
@@ -179,6 +194,18 @@ def _with_settings(function: Callable[..., Outcome], values: dict[str, Any]) -> 
         else value
         for name, value in values.items()
     }
+
+
+def _extra_of(module: str | None) -> str:
+    """The extra that brings a package, by what this one says it requires."""
+    package = (module or "").partition(".")[0].replace("_", "-")
+    for requirement in requires("wavestill") or []:
+        name, _, condition = requirement.partition(";")
+        if re.fullmatch(rf"{re.escape(package)}\b[^\w-].*", name.strip(), re.IGNORECASE):
+            extra = re.search(r"extra == [\"'](.+?)[\"']", condition)
+            if extra:
+                return extra.group(1)
+    return "eval"
 
 
 def _with_underscores(argument: str) -> str:

@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 from wavestill import publish
 from wavestill.density import Conditioning
 from wavestill.publish import Voice
+from wavestill.publish.migrations import FORMAT_VERSION, MIGRATIONS, migrated
+from wavestill.publish.weights import sha256_of
 
 
 def test_a_voice_survives_its_folder_to_the_bit(tiny_voice: Voice, voice_path: Path) -> None:
@@ -56,21 +58,29 @@ def edit_config(path: Path, **changes: object) -> None:
     (path / "config.json").write_text(json.dumps({**config, **changes}))
 
 
-def poison(path: Path) -> None:
-    weights = load_file(path / "model.safetensors")
-    weights["teacher.input.bias"][0] = float("nan")
-    save_file(weights, path / "model.safetensors")
+def edit_weights(path: Path, **changes: torch.Tensor | None) -> None:
+    """As somebody would who means it: the sum is that of the new weights."""
+    weights = {**load_file(path / "model.safetensors"), **changes}
+    save_file({k: v for k, v in weights.items() if v is not None}, path / "model.safetensors")
+    edit_config(path, weights_sha256=sha256_of(path / "model.safetensors"))
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray((path / "model.safetensors").read_bytes())
+    content[-3] ^= 4
+    (path / "model.safetensors").write_bytes(content)
 
 
 DAMAGES = {
     "no folder": (lambda path: shutil.rmtree(path), "there is no voice"),
-    "no config": (lambda path: (path / "config.json").unlink(), "has no config.json"),
+    "no config": (lambda path: (path / "config.json").unlink(), "config.json is missing"),
     "config is no JSON": (lambda path: (path / "config.json").write_text("{"), "cannot be read"),
     "another program's config": (
         lambda path: (path / "config.json").write_text("{}"),
         "does not describe a voice",
     ),
     "a later format": (lambda path: edit_config(path, format_version=99), "format version 99"),
+    "no format version": (lambda path: edit_config(path, format_version="1"), "is damaged"),
     "a key is missing": (lambda path: edit_config(path, teacher={}), "damaged"),
     "an unknown key": (
         lambda path: edit_config(path, teacher={"layer": 3}),
@@ -80,18 +90,30 @@ DAMAGES = {
         lambda path: edit_config(path, teacher={"layers": "x"}),
         "'teacher.layers' is 'x'",
     ),
-    "no weights": (lambda path: (path / "model.safetensors").unlink(), "model.safetensors"),
+    "no weights": (lambda path: (path / "model.safetensors").unlink(), "is incomplete"),
     "truncated weights": (
         lambda path: (path / "model.safetensors").write_bytes(
             (path / "model.safetensors").read_bytes()[:1000]
         ),
-        "cannot be read",
+        "is corrupted and cannot be read",
     ),
-    "other weights": (
-        lambda path: edit_config(path, teacher={"layers": 2}),
-        "does not fit|damaged",
+    "a bit is flipped": (flip_a_bit, "is corrupted: its SHA-256"),
+    "weights of another shape": (
+        lambda path: edit_weights(path, **{"teacher.input.bias": torch.zeros(5)}),
+        r"teacher\.input\.bias has shape \(5,\), not \(4,\)",
     ),
-    "weights that are not finite": (poison, "not finite in 'teacher.input.bias'"),
+    "a weight is missing": (
+        lambda path: edit_weights(path, **{"student.gain": None}),
+        r"student\.gain is missing",
+    ),
+    "a weight too many": (
+        lambda path: edit_weights(path, **{"teacher.trojan": torch.zeros(1)}),
+        r"teacher\.trojan is not of this model",
+    ),
+    "weights that are not finite": (
+        lambda path: edit_weights(path, **{"teacher.input.bias": torch.full((4,), torch.nan)}),
+        r"teacher\.input\.bias holds values that are not finite",
+    ),
 }
 
 
@@ -106,3 +128,26 @@ def test_damaged_folders_are_refused_in_one_line(
     with pytest.raises(ValueError, match=complaint) as error:
         publish.load(path)
     assert "\n" not in str(error.value)
+
+
+def test_voices_of_every_older_format_are_read(tmp_path: Path) -> None:
+    stored = sorted(Path(__file__).parent.glob("voice_version_*"))
+    assert [path.name for path in stored] == [f"voice_version_{n}" for n in sorted(MIGRATIONS)]
+    for path in stored:
+        voice = publish.load(path)
+        assert voice.speakers == ("ada", "bea")
+        publish.save(voice, tmp_path / path.name)
+        assert (
+            json.loads((tmp_path / path.name / "config.json").read_text())["format_version"]
+            == FORMAT_VERSION
+        )
+        context = Conditioning(torch.randn(1, 3, 7), torch.tensor([1]))
+        again, noise = publish.load(tmp_path / path.name), torch.randn(1, 300)
+        samples = [own.require_student().rsample(noise, context).x for own in (voice, again)]
+        assert torch.equal(*samples)
+
+
+def test_migrations_lead_from_each_version_to_the_next() -> None:
+    assert sorted(MIGRATIONS) == list(range(1, FORMAT_VERSION))
+    with pytest.raises(ValueError, match=f"reads up to {FORMAT_VERSION}; update wavestill"):
+        migrated({"format_version": FORMAT_VERSION + 1})

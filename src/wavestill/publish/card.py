@@ -1,10 +1,17 @@
 """The card of a voice: its README.md."""
 
+import json
 from typing import Any
 
 from torch import Tensor
 
 from wavestill.audio.spec import spec_from_dict
+
+_CONSENT = """\
+It sounds like the people it was trained on, whatever is put into it. Use it only with their
+consent and within the licence of their recordings. Do not use it to pass as somebody, to deceive,
+to harass or to get past a check of a voice; and say that the sound is synthetic wherever it is
+heard. If the voice is yours and you did not agree, ask whoever publishes it to take it down."""
 
 
 def card(name: str, config: dict[str, Any], weights: dict[str, Tensor]) -> str:
@@ -17,6 +24,7 @@ def card(name: str, config: dict[str, Any], weights: dict[str, Tensor]) -> str:
     """
     spec, made = config["spec"], config["made"]
     lines = [
+        *_front_matter(config),
         f"# {name}",
         "",
         f"A vocoder with a likelihood: {_kind(spec)} to sound. Made with wavestill.",
@@ -35,11 +43,17 @@ def card(name: str, config: dict[str, Any], weights: dict[str, Tensor]) -> str:
             lines.append(f"| {part} | {what}, {count / 1e6:.2f} M parameters |")
     if config["speakers"]:
         lines.append(f"| speakers | {', '.join(config['speakers'])} |")
+    if config["license"] is not None:
+        lines.append(f"| licence | {config['license']} |")
+    headline = _headline(config["measured"])
+    if headline:
+        lines += ["", headline]
     lines += ["", "## Use", "", "```sh"]
     sampler = "" if config["student"] is not None else " --sampler cached"
     speaker = f" --speaker {config['speakers'][0]}" if len(config["speakers"]) > 1 else ""
     given = "sentence.lab" if "phones" in spec and not spec["pitch"] else "recording.wav"
     lines += [f"wavestill synth {name} {given} -o copy.wav{sampler}{speaker}", "```"]
+    lines += ["", "## Whose voice it is", "", _CONSENT]
     figures = list(_flat(config["measured"]))
     if figures:
         lines += ["", "## Measured", "", "| figure | value |", "|---|---|"]
@@ -57,6 +71,47 @@ def card(name: str, config: dict[str, Any], weights: dict[str, Tensor]) -> str:
 
 def _kind(spec: dict[str, Any]) -> str:
     return "time-stamped phones" if "phones" in spec else "mel frames"
+
+
+def _front_matter(config: dict[str, Any]) -> list[str]:
+    """What the Hugging Face Hub reads."""
+    tags = ["vocoder", "speech-synthesis", "wavenet", "density-distillation", "safetensors"]
+    licence = config["license"]
+    return [
+        "---",
+        *([] if licence is None else [f"license: {json.dumps(licence)}"]),
+        "library_name: wavestill",
+        "pipeline_tag: text-to-speech",
+        "tags:",
+        *(f"- {tag}" for tag in tags),
+        "---",
+        "",
+    ]
+
+
+def _headline(measured: dict[str, Any]) -> str:
+    """The figures that matter, in a sentence each, as far as they were measured."""
+    teacher, student = measured.get("teacher", {}), measured.get("student", {})
+    said = []
+    if "nll_nats_per_sample" in teacher:
+        said.append(
+            f"The teacher gives recordings {teacher['nll_nats_per_sample']:.3f} nats per sample "
+            "of the 16-bit grid."
+        )
+    if "kl_nats_per_sample" in student:
+        tv = f", total variation {student['tv_per_step']:.3f}" if "tv_per_step" in student else ""
+        said.append(
+            f"The student is {student['kl_nats_per_sample']:.3f} nats per sample from its teacher "
+            f"(KL{tv} per step)."
+        )
+    speeds = [
+        f"{name} {own['times_real_time']:.3g}"
+        for name, own in measured.get("speed", {}).items()
+        if isinstance(own, dict) and "times_real_time" in own
+    ]
+    if speeds:
+        said.append(f"Speed, × real time: {', '.join(speeds)}.")
+    return " ".join(said)
 
 
 def _flat(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

@@ -16,21 +16,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import safetensors
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import Tensor
 
 from wavestill.audio.spec import FeatureSpec, spec_from_dict
 from wavestill.models import IAFWaveNet, IAFWaveNetConfig, WaveNet, WaveNetConfig
 from wavestill.publish.card import card
+from wavestill.publish.migrations import FORMAT_VERSION, migrated
 from wavestill.publish.packaged import packaged_voices, voice_folder
+from wavestill.publish.weights import load_weights, sha256_of
 from wavestill.settings import plain_settings, read_settings
 
 FORMAT = "wavestill voice"
-FORMAT_VERSION = 1
 
-_OWN_FILES = ("model.safetensors", "config.json", "README.md")
+OWN_FILES = ("model.safetensors", "config.json", "README.md")
+"""What a voice's folder holds of it."""
 
 
 @dataclass
@@ -45,6 +45,7 @@ class Voice:
         speakers: Names of its speakers; their order numbers them. Empty for one nameless voice.
         measured: Figures for the card, as in `results.json`.
         made: How it was made: version, commit, command, machine.
+        license: Under which it may be used, as the hub writes it (`cc-by-4.0`); None if not told.
     """
 
     spec: FeatureSpec
@@ -54,6 +55,7 @@ class Voice:
     speakers: tuple[str, ...] = ()
     measured: dict[str, Any] = field(default_factory=dict)
     made: dict[str, Any] = field(default_factory=dict)
+    license: str | None = None
 
     def require_teacher(self) -> WaveNet:
         """The teacher.
@@ -106,7 +108,11 @@ class Voice:
 
 
 def save(
-    voice: Voice, path: Path | str, *, precision: Literal["float32", "float16"] = "float32"
+    voice: Voice,
+    path: Path | str,
+    *,
+    precision: Literal["float32", "float16"] = "float32",
+    hub_id: str | None = None,
 ) -> None:
     """Write a voice; an older one in its place is replaced when the new one is whole.
 
@@ -115,6 +121,7 @@ def save(
         path: The folder.
         precision: Of matrices in the file; `float16` halves it. Vectors (biases, scales, the taps
             of linear filters) are few and stay in float32.
+        hub_id: What its card calls it where it is on the hub.
 
     Raises:
         ValueError: If `path` holds something that is not a voice.
@@ -137,6 +144,7 @@ def save(
         },
         "measured": voice.measured,
         "made": voice.made,
+        "license": voice.license,
     }
     weights: dict[str, Tensor] = {
         f"{name}.{key}": _stored(value, precision)
@@ -147,14 +155,16 @@ def save(
     partial = path.with_name(path.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
-    (partial / "README.md").write_text(card(path.name, config, weights))
+    config["weights_sha256"] = sha256_of(partial / "model.safetensors")
+    (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    text = card(path.name if hub_id is None else hub_id, config, weights)
+    (partial / "README.md").write_text(text, encoding="utf-8")
     if not path.exists():
         partial.replace(path)
         return
     # Each file whole, and nothing else of the folder touched: it may hold sounds, or a repository.
-    for name in _OWN_FILES:
+    for name in OWN_FILES:
         (partial / name).replace(path / name)
     partial.rmdir()
 
@@ -186,17 +196,21 @@ def load(path: Path | str) -> Voice:
     """Read a voice.
 
     Arguments:
-        path: Its folder, or the name of a voice that comes with wavestill (`kathleen`).
+        path: Its folder; the name of a voice that comes with wavestill (`kathleen`); or a name on
+            the Hugging Face Hub: `owner/name`, `owner/name@revision`.
 
     Raises:
-        ValueError: If the folder is none, of another format version, or damaged.
+        ValueError: If there is none, or it is incomplete, of a newer format, or damaged.
     """
-    path = voice_folder(path)
+    path = located(voice_folder(path))
     config = _read_config(path)
     try:
         speakers, spec = config["speakers"], spec_from_dict(config["spec"])
         if not isinstance(speakers, list) or not all(isinstance(name, str) for name in speakers):
             raise ValueError(f"'speakers' is {speakers!r} but must be a list of names")
+        for name in ("license", "weights_sha256"):
+            if not isinstance(config[name], str | None):
+                raise ValueError(f"'{name}' is {config[name]!r} but must be a text")
         for name in ("measured", "made"):
             if not isinstance(config[name], dict):
                 raise ValueError(f"'{name}' is {config[name]!r} but must hold keys")
@@ -213,13 +227,29 @@ def load(path: Path | str) -> Voice:
             speakers=tuple(speakers),
             measured=config["measured"],
             made=config["made"],
+            license=config["license"],
         )
         _check(voice)
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, MemoryError) as error:
         # a RuntimeError is torch's: sizes that no tensor can have
         raise ValueError(f"'{path / 'config.json'}' is damaged: {_one_line(error)}") from error
-    _load_weights(voice, path / "model.safetensors")
+    models = {"teacher": voice.teacher, "student": voice.student}
+    load_weights(models, path / "model.safetensors", config["weights_sha256"])
     return voice
+
+
+def located(path: Path | str) -> Path:
+    """The folder of a voice, fetched from the hub where it is named so.
+
+    Raises:
+        ValueError: If it is on the hub and cannot be had.
+    """
+    if Path(path).exists():
+        return Path(path)
+    from wavestill.publish import hub  # takes a while to import, and is seldom needed
+
+    place = hub.remote(path)
+    return Path(path) if place is None else hub.download(place)
 
 
 def _check(voice: Voice) -> None:
@@ -248,7 +278,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         )
     if not config_path.is_file():
         raise ValueError(
-            f"'{path}' is no voice: it has no config.json; give the folder 'wavestill fit' wrote "
+            f"'{path}' is no voice: config.json is missing; give the folder 'wavestill fit' wrote "
             "(voice/)"
         )
     try:
@@ -257,36 +287,10 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise ValueError(f"'{config_path}' cannot be read: {_one_line(error)}") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise ValueError(f"'{config_path}' does not describe a voice of wavestill")
-    if config.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"'{config_path}' has format version {config.get('format_version')} but this program "
-            "reads "
-            f"{FORMAT_VERSION}; update wavestill"
-        )
-    return config
-
-
-def _load_weights(voice: Voice, path: Path) -> None:
     try:
-        weights = load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ValueError(f"'{path}' cannot be read: {_one_line(error)}") from error
-    models: dict[str, nn.Module | None] = {"teacher": voice.teacher, "student": voice.student}
-    for name, model in models.items():
-        if model is None:
-            continue
-        own = {
-            key.removeprefix(f"{name}."): value
-            for key, value in weights.items()
-            if key.startswith(f"{name}.")
-        }
-        try:
-            model.load_state_dict(own)
-        except RuntimeError as error:
-            raise ValueError(f"'{path}' does not fit config.json: {_one_line(error)}") from error
-        for key, value in own.items():
-            if not bool(torch.isfinite(value).all()):
-                raise ValueError(f"'{path}' holds values that are not finite in '{name}.{key}'")
+        return migrated(config)
+    except ValueError as error:
+        raise ValueError(f"'{config_path}': {error}") from error
 
 
 def _one_line(error: Exception) -> str:
