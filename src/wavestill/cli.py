@@ -27,7 +27,10 @@ COMMANDS = {
     "synth": "write the sound of recordings or of saved mel frames",
     "evaluate": "nats, KL, spectral and perceptual metrics, speed; JSON and a report",
     "bench": "samples/s, × real time, first-sound latency, share of this machine's limits",
+    "serve": "a service over HTTP and WebSocket, with a page that speaks",
 }
+
+_SERVE_PACKAGES = {"fastapi", "uvicorn", "starlette", "prometheus_client", "websockets"}
 
 _INTERRUPTED = 130  # what shells make of Ctrl-C
 
@@ -76,9 +79,10 @@ def _run(arguments: Sequence[str]) -> int:
         )
         return 1
     except ModuleNotFoundError as error:
+        extra = "serve" if error.name in _SERVE_PACKAGES else "eval"
         complain(
             f"wavestill: the package '{error.name}' is not installed: pip install "
-            "'wavestill[eval]'"
+            f"'wavestill[{extra}]'"
         )
         return 1
     return int(outcome.failed)

@@ -10,7 +10,7 @@ import soxr
 from jaxtyping import Float32
 
 from wavestill.audio.features import extract, load_frames
-from wavestill.audio.files import WRITE_SUFFIXES, SoundError, read_sound, write_sound
+from wavestill.audio.files import WRITE_SUFFIXES, Sound, SoundError, read_sound, write_sound
 from wavestill.audio.levels import SILENCE_DBFS, find_level, quantise, rms_dbfs
 from wavestill.drawing import Sampler, check_temperature, drawn_model, synthesise
 from wavestill.publish import Voice, load
@@ -54,17 +54,34 @@ class SynthesisReport:
 
 
 def frames_of_recording(path: Path, voice: Voice) -> Copied:
-    """The frames of a recording, resampled and levelled as `prepare` does.
+    """`copy_sound` of a file.
 
     Raises:
         SoundError: If the file cannot be used.
     """
+    return copy_sound(read_sound(path), voice, path)
+
+
+def copy_sound(sound: Sound, voice: Voice, path: Path) -> Copied:
+    """The frames of a recording, resampled and levelled as `prepare` does.
+
+    They depend on the sound alone, not on the name of its file.
+
+    Arguments:
+        sound: As read.
+        voice: Whose spec, rate and level the frames are to have.
+        path: Names the recording in messages.
+
+    Raises:
+        SoundError: If the recording cannot be used.
+    """
     spec = voice.spec
-    wave, sample_rate, read_notes = read_sound(path)
-    notes = list(read_notes)
-    if sample_rate != spec.sample_rate:
-        notes.append(f"resampled from {sample_rate:,} Hz to the voice's {spec.sample_rate:,} Hz")
-        wave = soxr.resample(wave, sample_rate, spec.sample_rate, quality="VHQ")
+    wave, notes = sound.wave, list(sound.notes)
+    if sound.sample_rate != spec.sample_rate:
+        notes.append(
+            f"resampled from {sound.sample_rate:,} Hz to the voice's {spec.sample_rate:,} Hz"
+        )
+        wave = soxr.resample(wave, sound.sample_rate, spec.sample_rate, quality="VHQ")
     # Whole frames: the last one is filled with silence rather than cut.
     wave = np.pad(wave, (0, -len(wave) % spec.hop_samples))
     if len(wave) < spec.min_samples:
@@ -72,7 +89,7 @@ def frames_of_recording(path: Path, voice: Voice) -> Copied:
     if rms_dbfs(wave) < SILENCE_DBFS:
         raise SoundError(path, f"silent: its RMS is {rms_dbfs(wave):.1f} dBFS")
     gain_db = find_level(wave, voice.level_dbfs).gain_db
-    levels = quantise(wave * np.float32(10 ** (gain_db / 20)), key=path.stem, seed=0)
+    levels = quantise(wave * np.float32(10 ** (gain_db / 20)), key="copy", seed=0)
     return Copied(
         extract(levels.astype(np.float32) / np.float32(32768), spec), gain_db, tuple(notes)
     )

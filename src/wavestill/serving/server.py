@@ -1,0 +1,73 @@
+"""uvicorn around the service: bounded connections, and an end in good order."""
+
+import threading
+import time
+from types import FrameType
+
+import uvicorn
+
+from wavestill.serving.app import Service
+
+_WS_MESSAGE_BYTES = 1 << 20
+_HEADER_BYTES = 16_384
+_POLL_S = 0.1
+
+
+class Server(uvicorn.Server):
+    """A server that, told to end, first finishes what it has begun.
+
+    On SIGTERM or SIGINT `/readyz` and new work get 503 while requests in the house are finished,
+    for at most `drain_s`; then it ends with status 0. A second signal ends it at once.
+
+    Arguments:
+        service: What is served.
+        host: Address to bind to.
+        port: Port; 0 takes a free one.
+        drain_s: Seconds that what has begun may take to end.
+    """
+
+    def __init__(self, service: Service, host: str, port: int, *, drain_s: float = 30.0) -> None:
+        super().__init__(
+            uvicorn.Config(
+                service.app,
+                host=host,
+                port=port,
+                http="h11",
+                ws="websockets-sansio",
+                ws_max_size=_WS_MESSAGE_BYTES,
+                ws_per_message_deflate=False,  # a small message could unpack to a large one
+                h11_max_incomplete_event_size=_HEADER_BYTES,
+                log_level="warning",
+                server_header=False,
+                timeout_keep_alive=10,
+                timeout_graceful_shutdown=5,
+            )
+        )
+        self._service = service
+        self._drain_s = drain_s
+
+    @property
+    def bound_port(self) -> int:
+        """The port it listens on, once it has started."""
+        port: int = self.servers[0].sockets[0].getsockname()[1]
+        return port
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain; by the second signal, end."""
+        del sig, frame
+        if self._service.gate.is_draining:
+            self.force_exit = self.should_exit = True
+            return
+        self._service.gate.is_draining = True
+        threading.Thread(target=self._drain, name="wavestill-drain", daemon=True).start()
+
+    def _drain(self) -> None:
+        until = time.monotonic() + self._drain_s
+        while self._service.engine.num_in_house and time.monotonic() < until:
+            time.sleep(_POLL_S)
+        self.should_exit = True
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    return host in {"localhost", "::1"} or host.startswith("127.")
