@@ -6,9 +6,11 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 from argparse import SUPPRESS, Action
 from collections.abc import Callable, Sequence
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,9 @@ COMMANDS = {
     "synth": "write the sound of recordings or of saved mel frames",
     "evaluate": "nats, KL, spectral and perceptual metrics, speed; JSON and a report",
     "bench": "samples/s, × real time, first-sound latency, share of this machine's limits",
+    "export": "the student, whole or streaming, or the teacher's likelihood as an ONNX file",
     "serve": "a service over HTTP and WebSocket, with a page that speaks",
 }
-
-_SERVE_PACKAGES = {"fastapi", "uvicorn", "starlette", "prometheus_client", "websockets"}
 
 _INTERRUPTED = 130  # what shells make of Ctrl-C
 
@@ -79,10 +80,9 @@ def _run(arguments: Sequence[str]) -> int:
         )
         return 1
     except ModuleNotFoundError as error:
-        extra = "serve" if error.name in _SERVE_PACKAGES else "eval"
         complain(
             f"wavestill: the package '{error.name}' is not installed: pip install "
-            f"'wavestill[{extra}]'"
+            f"'wavestill[{_extra_of(error.name)}]'"
         )
         return 1
     return int(outcome.failed)
@@ -170,6 +170,18 @@ def _function(name: str) -> Callable[..., Outcome]:
     module = importlib.import_module(f"wavestill.commands.{name}")
     function: Callable[..., Outcome] = getattr(module, name)
     return function
+
+
+def _extra_of(module: str | None) -> str:
+    """The extra that brings a package, by what this one says it requires."""
+    package = (module or "").partition(".")[0].replace("_", "-")
+    for requirement in requires("wavestill") or []:
+        name, _, condition = requirement.partition(";")
+        if re.fullmatch(rf"{re.escape(package)}\b[^\w-].*", name.strip(), re.IGNORECASE):
+            extra = re.search(r"extra == [\"'](.+?)[\"']", condition)
+            if extra:
+                return extra.group(1)
+    return "eval"
 
 
 def _with_underscores(argument: str) -> str:
