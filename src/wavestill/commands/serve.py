@@ -23,6 +23,7 @@ def serve(
     timeout_s: float = 120.0,
     drain_s: float = 30.0,
     export_page: Path | None = None,
+    onnxruntime_web: Path | None = None,
 ) -> Outcome:
     """Serve a voice over HTTP and WebSocket, with a page to hear it.
 
@@ -43,8 +44,11 @@ def serve(
         drain_s: Time that what has begun may take to end, in seconds.
         export_page: Write the page with the student for browsers into this folder, to be put on
             any web server, and end.
+        onnxruntime_web: Folder dist/ of the npm package onnxruntime-web, which the exported page
+            runs the student with; without it the page has no student.
     """
     from wavestill.serving.app import Service
+    from wavestill.serving.export import RUNTIME_VERSION, export
     from wavestill.serving.limits import Limits
     from wavestill.serving.server import Server, is_local
 
@@ -58,14 +62,17 @@ def serve(
     )
     token = _token(token_file)
     voice = load(model)
-    if export_page is not None:
-        from wavestill.serving.export import export
-
-        written = export(voice, export_page)
-        say(f"{export_page}: {', '.join(written)}")
-        return Outcome({"written": written})
     folder = model.resolve()
     name = folder.parent.name if folder.name == "voice" else folder.name
+    if export_page is not None:
+        written = export(voice, name, export_page, onnxruntime_web)
+        say(f"{export_page}: {len(written)} files; put them on any web server")
+        if onnxruntime_web is None:
+            say(
+                f"They lack {export_page / 'ort'}: npm pack onnxruntime-web@{RUNTIME_VERSION}, "
+                "unpack it, and give --onnxruntime-web package/dist"
+            )
+        return Outcome({"written": written})
     service = Service(voice, name, limits=limits, token=token)
     server = Server(service, host, port, drain_s=drain_s)
     if token is None and not is_local(host):
