@@ -29,7 +29,10 @@ KINDS = [
 
 @pytest.fixture(scope="module")
 def written(
-    voice_path: Path, recordings: Path, frames: np.ndarray, tmp_path_factory: pytest.TempPathFactory
+    voice_path: Path,
+    recordings: Path,
+    frames: np.ndarray,
+    tmp_path_factory: pytest.TempPathFactory,
 ):
     """What `wavestill synth` writes, by (kind of input, sampler)."""
     folder = tmp_path_factory.mktemp("written")

@@ -248,29 +248,20 @@ class LiveDrawing:
         self._num_heard += frames.shape[1]
         if is_last and self._num_heard == 0:
             raise ValueError("no frames came before the end; send at least one")
-        sounds: list[Tensor] = []
-        kl_nats: list[float] = []
-        for part in torch.split(frames, 1, dim=1) if frames.shape[1] else ():
-            self._draw(part, sounds, kl_nats, is_last=False)
+        singly = torch.split(frames, 1, dim=1) if frames.shape[1] else ()
+        rows = [self._pieces.extend(frame) for frame in singly]
         if is_last:
-            self._draw(frames[:, :0], sounds, kl_nats, is_last=True)
-        if sounds:
-            levels = levels_of(torch.cat(sounds), ticket.order.gain_db)
-            ticket.deliver(Piece(levels, tuple(kl_nats)))
-        return is_last
-
-    def _draw(
-        self, frames: Tensor, sounds: list[Tensor], kl_nats: list[float], *, is_last: bool
-    ) -> None:
-        piece = self._pieces.extend(frames, is_last=is_last)
+            rows.append(self._pieces.extend(frames[:, :0], is_last=True))
         heard = None if self._judge is None else self._judge.hear(frames, is_last=is_last)
-        if length := piece.num_samples or 0:
-            noise = _noise(self._model, self.tickets[0].order, self._position, length)
-            x = self._sampler.extend(noise, piece)
+        if length := sum(piece.num_samples or 0 for piece in rows):
+            noise = _noise(self._model, ticket.order, self._position, length)
+            x = self._sampler.extend(noise, _joined(rows))
             self._position += length
-            sounds.append(x[0])
+            kl_nats: list[float] = []
             if self._judge is not None and isinstance(self._sampler, StudentLaws):
-                kl_nats += self._judge.judge(x, self._sampler.laws, heard)
+                kl_nats = self._judge.judge(x, self._sampler.laws, heard)
+            ticket.deliver(Piece(levels_of(x[0], ticket.order.gain_db), tuple(kl_nats)))
+        return is_last
 
 
 def drawing_of(models: Models, ticket: Ticket) -> Drawing:
@@ -318,6 +309,18 @@ def _side_by_side(parts: list[Encoded]) -> Encoded:
         torch.cat([_lengthened(part.features, rows) for part in parts]),
         parts[0].subframe_samples,
         torch.cat([_lengthened(source, samples) for source in sources]) if sources else None,
+    )
+
+
+def _joined(parts: list[Encoded]) -> Encoded:
+    """Pieces of one context that follow each other."""
+    sources = [part.source for part in parts if part.source is not None]
+    return Encoded(
+        torch.cat([part.features for part in parts], dim=1),
+        parts[0].subframe_samples,
+        torch.cat(sources, dim=1) if sources else None,
+        parts[0].start_samples,
+        parts[0].position,
     )
 
 

@@ -71,7 +71,9 @@ def export(voice: Voice, name: str, folder: Path, runtime: Path | None) -> list[
             )
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in page_files().items():
-        (folder / file).write_bytes(content)
+        (folder / file).write_bytes(
+            content.replace(b'data-mode="service"', b'data-mode="student"')
+        )
     told = export_onnx(voice, folder / "student.onnx", part="stream", precision="float32")
     gain_db = _write_demo(voice, folder)
     voice_json = {

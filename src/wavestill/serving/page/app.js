@@ -17,8 +17,8 @@ const KL_FULL = 1; // nats: the brightest colour, unless there is more
 
 const $ = (id) => document.getElementById(id);
 const page = {
-  voice: null, // what is shown: the service's voice or, without a service, the exported student
-  student: null, // the exported student
+  voice: null, // the service's voice or, on the exported page, the student
+  student: null, // the exported student, on its page
   input: null, // { name, bytes, wave, frames?, gainDb? }
   copy: null, // { wave, mel, kl, total }
   running: null, // AbortController
@@ -28,21 +28,20 @@ const page = {
 // ---- beginning
 
 async function begin() {
-  page.student = await findStudent();
   try {
-    page.voice = (await findVoice($("token").value)) ?? page.student;
+    if (document.documentElement.dataset.mode === "student") {
+      page.voice = page.student = await findStudent();
+    } else {
+      page.voice = await findVoice($("token").value);
+    }
   } catch (error) {
-    if (!(error instanceof NeedsToken)) throw error;
-    $("token-label").hidden = false;
-    $("voice").textContent = "A voice behind a token: type it under 2.";
-    page.voice = page.student;
-  }
-  $("demo").hidden = !page.student?.has_demo;
-  if (!page.voice) {
-    if ($("token-label").hidden) $("voice").textContent = "";
-    if ($("token-label").hidden) complain("There is no service here, and no exported student.");
+    $("token-label").hidden = !(error instanceof NeedsToken) && $("token-label").hidden;
+    $("voice").textContent = error instanceof NeedsToken ? "A voice behind a token." : "No voice.";
+    complain(error.message);
     return;
   }
+  $("error").textContent = "";
+  $("demo").hidden = !page.student?.has_demo;
   const { id, spec } = page.voice;
   $("voice").textContent = `Voice “${id}”, ${spec.sample_rate.toLocaleString()} Hz`;
   showSamplers([...(page.voice.samplers ?? []), ...(page.student ? ["browser"] : [])]);
@@ -150,6 +149,7 @@ async function speak() {
   const total = Math.ceil(page.input.wave.length / spec.hop_samples);
   page.copy = { wave: new Float32Array(total * spec.hop_samples), length: 0, kl: [], total };
   page.copy.mel = [];
+  redraw();
   let finished = false;
   try {
     const asked = {

@@ -1,13 +1,10 @@
 // The student in this very browser: no sound and no frames leave it.
 
-/** What is exported beside the page, or null where nothing is. */
+/** The student that is exported beside the page. */
 export async function findStudent() {
-  try {
-    const answer = await fetch("voice.json");
-    return answer.ok ? await answer.json() : null;
-  } catch {
-    return null;
-  }
+  const answer = await fetch("voice.json");
+  if (!answer.ok) throw new Error("There is no voice.json beside this page; export it again.");
+  return answer.json();
 }
 
 /** The demo recording beside the page, with the frames that the service would make of it. */

@@ -3,22 +3,22 @@
 const FRAMES_PER_MESSAGE = 64;
 const BUFFERED_BYTES = 1 << 18;
 
-/** The service's voice, or null where there is no service. Throws where it asks for a token. */
+/** The service's voice. Throws if there is none, or it asks for a token. */
 export async function findVoice(token) {
   let answer;
   try {
     answer = await fetch("v1/models", { headers: bearing(token) });
   } catch {
-    return null;
+    throw new Error("The service does not answer; is it running?");
   }
-  if (answer.status === 401) throw new NeedsToken();
-  if (!answer.ok || !(answer.headers.get("content-type") ?? "").includes("json")) return null;
+  if (answer.status === 401) throw new NeedsToken(Boolean(token));
+  if (!answer.ok) await complain(answer);
   return (await answer.json()).models[0];
 }
 
 export class NeedsToken extends Error {
-  constructor() {
-    super("This service asks for its token.");
+  constructor(isWrong) {
+    super(isWrong ? "This is not the service's token." : "Type the service's token under 2.");
   }
 }
 
@@ -94,7 +94,7 @@ export function streamed(frames, voice, asked, { signal, heard, toldKl }) {
         resolve();
       }
     };
-    socket.onclose = () => reject(new Error("the service closed the connection"));
+    socket.onclose = () => reject(new Error("the service cannot be reached or has closed"));
   });
 }
 
