@@ -17,7 +17,7 @@ from wavestill.synthesis import synth
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SAMPLERS = ["student", "native", "speculative"]
-SPECULATIVE_FRAMES = 2  # untrained models agree on next to nothing, and every step is a round
+SPECULATIVE_FRAMES = 1  # untrained models agree on next to nothing, and every step is a round
 
 
 KINDS = [
