@@ -1,6 +1,7 @@
 """A real Chromium, driven over its own protocol: no driver and no package beside it."""
 
 import base64
+import contextlib
 import json
 import shutil
 import subprocess
@@ -46,7 +47,9 @@ class Chromium:
         self.wait(lambda: told.exists() and len(told.read_text().splitlines()) == 2, 60)
         port, path = told.read_text().splitlines()
         # no limit: screenshots are large
-        self._socket = connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None)
+        self._stack = contextlib.ExitStack()
+        address = f"ws://127.0.0.1:{port}{path}"
+        self._socket = self._stack.enter_context(connect(address, max_size=None, proxy=None))
         self._number = 0
         self._session: str | None = None
         self.messages: list[dict[str, Any]] = []
@@ -156,6 +159,6 @@ class Chromium:
 
     def close(self) -> None:
         """End it."""
-        self._socket.close()
+        self._stack.close()
         self._process.terminate()
         self._process.wait(timeout=20)

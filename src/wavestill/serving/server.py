@@ -1,16 +1,50 @@
 """uvicorn around the service: bounded connections, and an end in good order."""
 
+import asyncio
 import threading
 import time
 from types import FrameType
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from wavestill.serving.app import Service
 
 _WS_MESSAGE_BYTES = 1 << 20
 _HEADER_BYTES = 16_384
+_HEAD_TIMEOUT_S = 10.0
 _POLL_S = 0.1
+
+
+class PunctualProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1, but a request's head must be here in time: it takes no byte by byte."""
+
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._wait_or_not()
+
+    def data_received(self, data: bytes) -> None:
+        """Wait no longer if the head is here; for the next one if the body is."""
+        super().data_received(data)
+        self._wait_or_not()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        super().connection_lost(exc)
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def _wait_or_not(self) -> None:
+        waits = self.conn.their_state is h11.IDLE
+        if waits and self._waiting is None:
+            self._waiting = self.loop.call_later(_HEAD_TIMEOUT_S, self.transport.close)
+        elif not waits and self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
 
 
 class Server(uvicorn.Server):
@@ -32,7 +66,7 @@ class Server(uvicorn.Server):
                 service.app,
                 host=host,
                 port=port,
-                http="h11",
+                http=PunctualProtocol,
                 ws="websockets-sansio",
                 ws_max_size=_WS_MESSAGE_BYTES,
                 ws_per_message_deflate=False,  # a small message could unpack to a large one
