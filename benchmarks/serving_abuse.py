@@ -54,7 +54,7 @@ PATHS = (
     "/.git",
 )
 NO_HTTP = (
-    b"GET / HTTP/9.9\r\n\r\n",
+    b"GET /\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00",
     b"POST /v1/vocode HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
     b"POST /v1/frames HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -71,7 +71,7 @@ def main() -> int:
     parser.add_argument("--schemathesis", action="store_true")
     arguments = parser.parse_args()
     voice = load(arguments.voice)
-    limits = Limits(max_seconds=2.0, max_waiting=100, body_timeout_s=2.0, timeout_s=20.0)
+    limits = Limits(max_seconds=2.0, max_waiting=100, body_timeout_s=2.0, timeout_s=600.0)
     server = Server(Service(voice, "abused", limits=limits), "127.0.0.1", 0)
     running = threading.Thread(target=lambda: asyncio.run(server.serve()))
     running.start()
@@ -84,18 +84,20 @@ def main() -> int:
     jobs = list(itertools.islice(bodies, 200))
     abuse(server.bound_port, jobs, counts, wrong)  # what is loaded late is loaded now
     opened.clear()
-    before, began = memory(), time.monotonic()
+    grown, began = [memory()], time.monotonic()
     for _ in range(0, arguments.requests, 1000):
         abuse(server.bound_port, list(itertools.islice(bodies, 1000)), counts, wrong)
+        grown.append(memory())
     slow(server.bound_port, counts, wrong)
+    seconds = time.monotonic() - began
     if arguments.schemathesis:
         wrong += schemathesis(server.bound_port)
-    after, seconds = memory(), time.monotonic() - began
     in_house = server._service.engine.num_in_house
     server.should_exit = True
     running.join(timeout=30)
     print(f"{sum(counts.values())} requests in {seconds:.0f} s: {dict(counts)}")
-    print(f"memory: {before:.0f} MiB before, {after:.0f} MiB after; {in_house} places still held")
+    print(f"memory, MiB, after each thousand: {[round(most) for most in grown]}")
+    print(f"{in_house} places still held")
     print(f"files opened by the service: {sorted(set(opened)) or 'none'}")
     for what in sorted(set(wrong))[:20]:
         print("wrong:", what)
@@ -191,8 +193,16 @@ def schemathesis(port: int) -> list[str]:
             *(str(Path(sys.executable).parent / "schemathesis"), "run"),
             f"http://127.0.0.1:{port}/openapi.json",
             *("--checks", checks + "response_schema_conformance,unsupported_method"),
-            *("--max-examples", "300", "--phases", "examples,coverage,fuzzing"),
-            *("--exclude-path", "/metrics", "--seed", "1", "--no-color"),
+            *("--max-examples", "150", "--phases", "examples,coverage,fuzzing"),
+            *(
+                "--request-timeout",
+                "600",
+                "--exclude-path",
+                "/metrics",
+                "--seed",
+                "1",
+                "--no-color",
+            ),
         ],
         capture_output=True,
         text=True,

@@ -71,7 +71,7 @@ class Server(uvicorn.Server):
                 ws_max_size=_WS_MESSAGE_BYTES,
                 ws_per_message_deflate=False,  # a small message could unpack to a large one
                 h11_max_incomplete_event_size=_HEADER_BYTES,
-                log_level="warning",
+                log_level="error",  # a warning for every scanner that speaks no HTTP fills disks
                 server_header=False,
                 timeout_keep_alive=10,
                 timeout_graceful_shutdown=5,
