@@ -73,7 +73,7 @@ def main() -> int:
     voice = load(arguments.voice)
     limits = Limits(max_seconds=2.0, max_waiting=100, body_timeout_s=2.0, timeout_s=600.0)
     server = Server(Service(voice, "abused", limits=limits), "127.0.0.1", 0)
-    running = threading.Thread(target=lambda: asyncio.run(server.serve()))
+    running = threading.Thread(target=lambda: asyncio.run(server.run_to_end()))
     running.start()
     while not server.started:
         time.sleep(0.05)

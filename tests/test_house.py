@@ -41,7 +41,10 @@ NOT_MATHS = {
     *("wavestill.audio", "wavestill.training", "wavestill.evaluation", "wavestill.publish"),
     *("wavestill.serving", "wavestill.cli", "wavestill.commands"),
 }
-EXTRAS = ("pesq", "pystoi", "matplotlib", "jinja2", "pyworld")
+EXTRAS = (
+    *("pesq", "pystoi", "matplotlib", "jinja2", "pyworld"),
+    *("fastapi", "uvicorn", "starlette", "prometheus_client", "websockets"),
+)
 
 
 def module_name(path: Path) -> str:

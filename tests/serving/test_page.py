@@ -179,7 +179,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 def served(tiny_voice: Voice) -> Iterator[Server]:
     limits = Limits(max_seconds=5.0)
     server = Server(Service(tiny_voice, "tiny", limits=limits), "127.0.0.1", 0)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+    thread = threading.Thread(target=lambda: asyncio.run(server.run_to_end()))
     thread.start()
     while not server.started:
         time.sleep(0.01)
@@ -274,7 +274,7 @@ def test_errors_are_told(browser: Chromium, served: Server, tmp_path: Path):
 @needs_chromium
 def test_a_token_is_asked_for(browser: Chromium, tiny_voice: Voice):
     server = Server(Service(tiny_voice, "tiny", token="sesame"), "127.0.0.1", 0)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+    thread = threading.Thread(target=lambda: asyncio.run(server.run_to_end()))
     thread.start()
     while not server.started:
         time.sleep(0.01)

@@ -18,10 +18,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.serving.conftest import npy_of
+from wavestill import cli
 from wavestill.publish import Voice
 from wavestill.serving.app import Service
+from wavestill.serving.engine import Engine
 from wavestill.serving.limits import Limits
 from wavestill.serving.server import Server, is_local
+from wavestill.serving.tickets import PIECES_MAX, Order
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -93,7 +96,7 @@ class Running:
     def __init__(self, service: Service, drain_s: float = 10.0) -> None:
         self.service = service
         self.server = Server(service, "127.0.0.1", 0, drain_s=drain_s)
-        self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve()))
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.server.run_to_end()))
         self.thread.start()
         while not self.server.started:
             time.sleep(0.01)
@@ -195,6 +198,41 @@ def test_draining_finishes_what_has_begun(tiny_voice: Voice, npy: bytes):
     held.close()
     running.thread.join(timeout=30)
     assert not running.thread.is_alive()
+
+
+def test_a_taken_port_is_told(running: Running, voice_path: Path, capsys):
+    assert cli.run(["serve", str(voice_path), "--port", str(running.port)]) == 1
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"wavestill: port \d+ of '127.0.0.1' cannot be taken .*\n", error), error
+
+
+def test_a_client_that_does_not_listen_is_not_drawn_for(tiny_voice: Voice):
+    """Its sound is made a few pieces ahead, and its frames are taken no further than that."""
+    engine = Engine(tiny_voice, LONG)
+    frames = np.full((16, tiny_voice.spec.num_features), -5, np.float32)
+
+    async def pour() -> tuple[int, int]:
+        ticket = engine.submit(Order("student"), seconds=60)
+        offered = 0
+        try:
+            while offered < 1000:
+                await asyncio.wait_for(ticket.offer(frames), 1.0)
+                offered += 1
+        except asyncio.TimeoutError:
+            pass
+        heard = 0
+        for _ in range(PIECES_MAX):
+            piece = await asyncio.wait_for(ticket.take(), 10)
+            assert piece is not None
+            heard += len(piece.levels)
+        await asyncio.wait_for(ticket.offer(frames), 10)  # there is room again
+        ticket.cancel()
+        return offered, heard
+
+    offered, heard = asyncio.run(pour())
+    engine.stop()
+    assert offered <= PIECES_MAX + 256 // 16 + 1
+    assert heard <= PIECES_MAX * 16 * tiny_voice.spec.hop_samples
 
 
 def test_only_this_machine_is_local():

@@ -86,7 +86,7 @@ def serve(
 
 
 async def _serve(server: Any, host: str) -> None:  # noqa: ANN401  (an extra's class)
-    running = asyncio.create_task(server.serve())
+    running = asyncio.create_task(server.run_to_end())
     while not server.started and not running.done():
         await asyncio.sleep(0.02)
     if server.started:

@@ -1,6 +1,7 @@
 """uvicorn around the service: bounded connections, and an end in good order."""
 
 import asyncio
+import socket
 import threading
 import time
 from types import FrameType
@@ -58,6 +59,9 @@ class Server(uvicorn.Server):
         host: Address to bind to.
         port: Port; 0 takes a free one.
         drain_s: Seconds that what has begun may take to end.
+
+    Raises:
+        ValueError: If the port cannot be taken.
     """
 
     def __init__(self, service: Service, host: str, port: int, *, drain_s: float = 30.0) -> None:
@@ -80,11 +84,24 @@ class Server(uvicorn.Server):
         self._service = service
         self._drain_s = drain_s
 
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            self._socket = socket.create_server((host, port), family=family, backlog=2048)
+        except OSError as error:
+            raise ValueError(
+                f"port {port} of '{host}' cannot be taken ({error.strerror or error}); give "
+                "another --port, or 0 for a free one"
+            ) from error
+
     @property
     def bound_port(self) -> int:
-        """The port it listens on, once it has started."""
-        port: int = self.servers[0].sockets[0].getsockname()[1]
+        """The port it listens on."""
+        port: int = self._socket.getsockname()[1]
         return port
+
+    async def run_to_end(self) -> None:
+        """Serve until it is told to end, and what has begun is finished."""
+        await self.serve(sockets=[self._socket])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain; by the second signal, end."""
