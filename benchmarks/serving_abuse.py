@@ -54,7 +54,7 @@ PATHS = (
     "/.git",
 )
 NO_HTTP = (
-    b"GET /\r\n\r\n",
+    b"ALL YOUR BASE\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00",
     b"POST /v1/vocode HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
     b"POST /v1/frames HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
