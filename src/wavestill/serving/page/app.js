@@ -42,6 +42,7 @@ async function begin() {
   }
   $("error").textContent = "";
   $("demo").hidden = !page.student?.has_demo;
+  $("kl-figure").hidden = !page.voice.has_kl; // it needs the teacher
   const { id, spec } = page.voice;
   $("voice").textContent = `Voice “${id}”, ${spec.sample_rate.toLocaleString()} Hz`;
   showSamplers([...(page.voice.samplers ?? []), ...(page.student ? ["browser"] : [])]);
