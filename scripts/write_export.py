@@ -18,11 +18,11 @@ import torch
 from wavestill import Conditioning, Draw, Voice, load
 from wavestill.distributions import Logistic, Normal, counter_noise
 from wavestill.evaluation.likelihood import GRID_WIDTH, closeness
+from wavestill.input_frames import frames_of_recording
 from wavestill.machine import describe_machine, wavestill_commit
 from wavestill.models import PackedStudent
 from wavestill.publish.onnx import begin_states, description_of, export
 from wavestill.publish.onnx.graph import OPSET
-from wavestill.synthesis import frames_of_recording
 
 SPEECH = Path(__file__).parents[1] / "src" / "wavestill" / "data" / "demo_speech" / "wavs"
 PRECISIONS = ("float32", "float16", "int8")

@@ -42,7 +42,10 @@ NOT_MATHS = {
     *("wavestill.audio", "wavestill.training", "wavestill.evaluation", "wavestill.publish"),
     *("wavestill.serving", "wavestill.cli", "wavestill.commands"),
 }
-EXTRAS = ("pesq", "pystoi", "matplotlib", "jinja2", "pyworld", "onnx", "onnxruntime")
+EXTRAS = (
+    *("pesq", "pystoi", "matplotlib", "jinja2", "pyworld", "onnx", "onnxruntime"),
+    *("fastapi", "uvicorn", "starlette", "prometheus_client", "websockets"),
+)
 
 
 def module_name(path: Path) -> str:

@@ -31,6 +31,7 @@ COMMANDS = {
     "evaluate": "nats, KL, spectral and perceptual metrics, speed; JSON and a report",
     "bench": "samples/s, × real time, first-sound latency, share of this machine's limits",
     "export": "the student, whole or streaming, or the teacher's likelihood as an ONNX file",
+    "serve": "a service over HTTP and WebSocket, with a page that speaks",
     "push": "put a voice on the Hugging Face Hub",
     "doctor": "what a bug report needs: versions, processor, kernel, extras, a voice's state",
     "completion": "what makes bash, zsh or fish complete these commands",

@@ -1,5 +1,6 @@
 """The frames that a voice is given: of recordings, of saved frames, of labels."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -9,8 +10,8 @@ import soxr
 from jaxtyping import Float32
 
 from wavestill.audio.features import extract, load_frames
-from wavestill.audio.files import SoundError, read_sound
-from wavestill.audio.labels import LABEL_SUFFIXES, labels_beside, read_labels
+from wavestill.audio.files import Sound, SoundError, read_sound
+from wavestill.audio.labels import LABEL_SUFFIXES, Label, labels_beside, read_labels
 from wavestill.audio.levels import SILENCE_DBFS, find_level, quantise, rms_dbfs
 from wavestill.audio.linguistic import LinguisticSpec, linguistic_frames
 from wavestill.audio.mel import MelSpec
@@ -57,23 +58,8 @@ def frames_of_recording(path: Path, voice: Voice) -> Copied:
         SoundError: If the recording cannot be used.
         ValueError: If its labels cannot be used.
     """
-    spec = voice.spec
-    wave, sample_rate, read_notes = read_sound(path)
-    notes = list(read_notes)
-    if sample_rate != spec.sample_rate:
-        notes.append(f"resampled from {sample_rate:,} Hz to the voice's {spec.sample_rate:,} Hz")
-        wave = soxr.resample(wave, sample_rate, spec.sample_rate, quality="VHQ")
-    # Whole frames: the last one is filled with silence rather than cut.
-    wave = np.pad(wave, (0, -len(wave) % spec.hop_samples))
-    if len(wave) < spec.min_samples:
-        raise SoundError(path, f"too short: {len(wave) / spec.sample_rate:.3f} s")
-    if rms_dbfs(wave) < SILENCE_DBFS:
-        raise SoundError(path, f"silent: its RMS is {rms_dbfs(wave):.1f} dBFS")
-    gain_db = find_level(wave, voice.level_dbfs).gain_db
-    levels = quantise(wave * np.float32(10 ** (gain_db / 20)), key=path.stem, seed=0)
-    wave = levels.astype(np.float32) / np.float32(32768)
     labels = None
-    if isinstance(spec, LinguisticSpec):
+    if isinstance(voice.spec, LinguisticSpec):
         beside = labels_beside(path)
         if beside is None:
             raise SoundError(
@@ -81,6 +67,43 @@ def frames_of_recording(path: Path, voice: Voice) -> Copied:
                 f"this voice takes labels, and no {path.stem}.lab or .TextGrid lies beside it",
             )
         labels = read_labels(beside)
+    return copy_sound(read_sound(path), voice, path, labels)
+
+
+def copy_sound(
+    sound: Sound, voice: Voice, path: Path, labels: Sequence[Label] | None = None
+) -> Copied:
+    """The frames of a recording, resampled and levelled as `prepare` does.
+
+    They depend on the sound alone, not on the name of its file.
+
+    Arguments:
+        sound: As read.
+        voice: Whose spec, rate and level the frames are to have.
+        path: Names the recording in messages.
+        labels: Its phones, for a voice of linguistic features.
+
+    Raises:
+        SoundError: If the recording cannot be used, or such a voice is given no labels.
+    """
+    spec = voice.spec
+    if isinstance(spec, LinguisticSpec) and labels is None:
+        raise SoundError(path, "this voice takes labels, and there are none")
+    wave, notes = sound.wave, list(sound.notes)
+    if sound.sample_rate != spec.sample_rate:
+        notes.append(
+            f"resampled from {sound.sample_rate:,} Hz to the voice's {spec.sample_rate:,} Hz"
+        )
+        wave = soxr.resample(wave, sound.sample_rate, spec.sample_rate, quality="VHQ")
+    # Whole frames: the last one is filled with silence rather than cut.
+    wave = np.pad(wave, (0, -len(wave) % spec.hop_samples))
+    if len(wave) < spec.min_samples:
+        raise SoundError(path, f"too short: {len(wave) / spec.sample_rate:.3f} s")
+    if rms_dbfs(wave) < SILENCE_DBFS:
+        raise SoundError(path, f"silent: its RMS is {rms_dbfs(wave):.1f} dBFS")
+    gain_db = find_level(wave, voice.level_dbfs).gain_db
+    levels = quantise(wave * np.float32(10 ** (gain_db / 20)), key="copy", seed=0)
+    wave = levels.astype(np.float32) / np.float32(32768)
     return Copied(extract(wave, spec, labels), gain_db, tuple(notes))
 
 

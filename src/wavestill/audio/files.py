@@ -2,8 +2,9 @@
 
 import os
 import struct
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -68,19 +69,30 @@ def read_sound(path: Path | str) -> Sound:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                raise SoundError(path, "empty file (0 bytes)")
-            if shortfall := _truncation(file):
-                raise SoundError(path, f"truncated: {shortfall}")
-            file.seek(0)
-            with soundfile.SoundFile(file) as sound:
-                expected = sound.frames
-                if expected == _UNKNOWN_LENGTH:  # soundfile cannot read these to their end
-                    raise SoundError(path, "its header gives no length; encode it again to a file")
-                sample_rate, subtype = int(sound.samplerate), str(sound.subtype)
-                samples = _read_all(sound)  # (T, channels)
+            return decode_sound(file, path)
     except OSError as error:
         raise SoundError(path, error.strerror or str(error)) from error
+
+
+def decode_sound(file: BufferedIOBase, path: Path) -> Sound:
+    """`read_sound` of what is open already, or in memory; `path` only names it in messages.
+
+    Raises:
+        SoundError: As `read_sound`.
+    """
+    try:
+        if file.seek(0, os.SEEK_END) == 0:
+            raise SoundError(path, "empty file (0 bytes)")
+        file.seek(0)
+        if shortfall := _truncation(file):
+            raise SoundError(path, f"truncated: {shortfall}")
+        file.seek(0)
+        with soundfile.SoundFile(file) as sound:
+            expected = sound.frames
+            if expected == _UNKNOWN_LENGTH:  # soundfile cannot read these to their end
+                raise SoundError(path, "its header gives no length; encode it again to a file")
+            sample_rate, subtype = int(sound.samplerate), str(sound.subtype)
+            samples = _read_all(sound)  # (T, channels)
     except soundfile.LibsndfileError as error:
         raise SoundError(path, _reason(error)) from error
     except soundfile.SoundFileError as error:
@@ -120,7 +132,7 @@ def _reason(error: soundfile.LibsndfileError) -> str:
     return f"damaged or truncated ({words})"
 
 
-def _truncation(file: BinaryIO) -> str:
+def _truncation(file: BufferedIOBase) -> str:
     """What the end of a WAV or Ogg file lacks, which libsndfile does not tell; '' if nothing."""
     head = file.read(12)
     size = file.seek(0, os.SEEK_END)
@@ -131,7 +143,7 @@ def _truncation(file: BinaryIO) -> str:
     return ""
 
 
-def _wav_truncation(file: BinaryIO, size: int) -> str:
+def _wav_truncation(file: BufferedIOBase, size: int) -> str:
     position = 12
     while position + 8 <= size:
         file.seek(position)
@@ -146,7 +158,7 @@ def _wav_truncation(file: BinaryIO, size: int) -> str:
     return "the samples are missing"
 
 
-def _ogg_truncation(file: BinaryIO, size: int) -> str:
+def _ogg_truncation(file: BufferedIOBase, size: int) -> str:
     file.seek(max(0, size - 65536))  # a page is at most 65,307 bytes
     tail = file.read()
     page = tail.rfind(b"OggS")

@@ -14,7 +14,7 @@ from wavestill.commands.terminal import say, waiting
 from wavestill.drawing import synthesise
 from wavestill.evaluation.measurement import ClipSounds
 from wavestill.evaluation.report import Lead
-from wavestill.synthesis import frames_of_recording
+from wavestill.input_frames import frames_of_recording
 
 VOICE = "kathleen"
 MAX_SECONDS = 4.0

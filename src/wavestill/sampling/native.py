@@ -5,6 +5,7 @@ that of the PyTorch path, in float32. The draw is the same map, so the same nois
 sound, until a draw falls within rounding of a gap between two modes.
 """
 
+import copy
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, cast
@@ -134,6 +135,12 @@ class NativeSampler:
         self._threads = threads
         self._streams: _native.Sampler | None = None
         self._encoded: Encoded | None = None
+
+    def anew(self) -> "NativeSampler":
+        """Another one at its beginning, with the same packed weights."""
+        other = copy.copy(self)
+        other._streams = other._encoded = None
+        return other
 
     @property
     def position(self) -> int:

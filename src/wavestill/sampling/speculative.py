@@ -9,7 +9,7 @@ made anew moves them (see `refinement`).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -93,7 +93,6 @@ class Speculation:
         return float(self.total_variation.mean())
 
 
-@torch.no_grad()
 def speculative(
     teacher: Autoregressive,
     student: InverseAutoregressive,
@@ -167,6 +166,47 @@ def speculative(
         >>> result.x.shape, result.tv_per_step < 1 < result.expected_rounds
         (torch.Size([2, 50]), True)
     """
+    rounds = speculative_rounds(
+        teacher,
+        student,
+        noise,
+        context,
+        student_context=student_context,
+        generator=generator,
+        window=window,
+        refine=refine,
+    )
+    while True:
+        try:
+            _, position = next(rounds)
+        except StopIteration as ended:
+            drawn: Speculation = ended.value
+            return drawn
+        if progress is not None:
+            progress(int(position.sum()), noise.numel())
+
+
+@torch.no_grad()
+def speculative_rounds(
+    teacher: Autoregressive,
+    student: InverseAutoregressive,
+    noise: Tensor,
+    context: Context = None,
+    *,
+    student_context: Context = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    window: int | None = None,
+    refine: bool = True,
+) -> Generator[tuple[Tensor, Tensor], None, Speculation]:
+    """`speculative`, round by round.
+
+    Yields:
+        After each round the samples `(B, T)` and how many of each stream are done, `(B,)`: those
+        will not change. Both are the sampler's own; copy what is kept.
+
+    Returns:
+        What `speculative` returns.
+    """
     check_noise(noise)
     if window is not None and window < 1:
         raise ValueError(f"the window is {window}; give at least 1, or None to have it chosen")
@@ -237,8 +277,7 @@ def speculative(
         full_rounds[active] += num_new.double() / windows[-1]
         pair.cut(width - num_new, remaining := (position[active] < length).nonzero().squeeze(1))
         active = active[remaining]
-        if progress is not None:
-            progress(num_done, x.numel())
+        yield x, position
 
     expected = torch.ceil(full_rounds - 1e-9) + variation.sum(1)  # a sum of 1 / W may round up
     return Speculation(x, z, accepted, variation, rounds, windows, float(expected.mean()))

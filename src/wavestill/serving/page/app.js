@@ -1,0 +1,352 @@
+// The page: from a recording to a copy that is seen, heard and measured while it is made.
+import { demoRecording, drawn, findStudent } from "./browser.js";
+import { drawHeat, drawMel, drawWave } from "./draw.js";
+import { melFrames } from "./mel.js";
+import { pitchFrames } from "./pitch.js";
+import { NeedsToken, findVoice, framesOf, posted, streamed } from "./server.js";
+import { Player, Recorder, decode, gainDb, isWavOrFlac, wavOf } from "./sound.js";
+
+const SAMPLERS = {
+  student: ["Student", "one parallel pass, on the server"],
+  native: ["Teacher", "exact, one sample after another"],
+  speculative: ["Teacher, speculative", "exact, drafted by the student: slow"],
+  browser: ["Student in this browser", "nothing leaves this machine"],
+};
+const REDRAWN_FRAMES = 8; // that a new stretch may still change, or that are its context
+const KL_FULL = 1; // nats: the brightest colour, unless there is more
+
+const $ = (id) => document.getElementById(id);
+const page = {
+  voice: null, // the service's voice or, on the exported page, the student
+  student: null, // the exported student, on its page
+  input: null, // { name, bytes, wave, frames?, gainDb? }
+  copy: null, // { wave, mel, kl, total }
+  running: null, // AbortController
+  recorder: null,
+};
+
+// ---- beginning
+
+async function begin() {
+  try {
+    if (document.documentElement.dataset.mode === "student") {
+      page.voice = page.student = await findStudent();
+    } else {
+      page.voice = await findVoice($("token").value);
+    }
+  } catch (error) {
+    $("token-label").hidden = !(error instanceof NeedsToken) && $("token-label").hidden;
+    $("voice").textContent = error instanceof NeedsToken ? "A voice behind a token." : "No voice.";
+    complain(error.message);
+    return;
+  }
+  $("error").textContent = "";
+  $("demo").hidden = !page.student?.has_demo;
+  $("kl-figure").hidden = !page.voice.has_kl; // it needs the teacher
+  const { id, spec } = page.voice;
+  $("voice").textContent = `Voice “${id}”, ${spec.sample_rate.toLocaleString()} Hz`;
+  showSamplers([...(page.voice.samplers ?? []), ...(page.student ? ["browser"] : [])]);
+  $("speaker-label").hidden = !page.voice.speakers.length;
+  $("speaker").replaceChildren(...page.voice.speakers.map((name) => new Option(name)));
+  refresh();
+}
+
+function showSamplers(names) {
+  $("samplers").replaceChildren(
+    ...names.map((name, i) => {
+      const label = document.createElement("label");
+      const radio = document.createElement("input");
+      Object.assign(radio, { type: "radio", name: "sampler", value: name, checked: i === 0 });
+      const text = document.createElement("span");
+      const small = document.createElement("small");
+      small.textContent = SAMPLERS[name][1];
+      text.append(SAMPLERS[name][0], small);
+      label.append(radio, text);
+      return label;
+    }),
+  );
+}
+
+const sampler = () => document.querySelector("[name=sampler]:checked")?.value;
+
+function refresh() {
+  $("speak").disabled = !page.input || !page.voice || Boolean(page.running || page.recorder);
+  $("stop").disabled = !page.running;
+  $("choose").disabled = $("demo").disabled = Boolean(page.running || page.recorder);
+  $("record").disabled = Boolean(page.running);
+}
+
+const say = (text) => ($("status").textContent = text);
+
+function complain(text) {
+  say("");
+  $("error").textContent = text;
+}
+
+// ---- a recording
+
+async function take(name, bytes, more = {}) {
+  $("error").textContent = "";
+  try {
+    if (!page.voice) throw new Error("There is no voice yet.");
+    const { spec } = page.voice;
+    const wave = await decode(bytes, spec.sample_rate);
+    const seconds = wave.length / spec.sample_rate;
+    const most = page.voice.max_seconds ?? Infinity;
+    if (seconds > most) {
+      throw new Error(`The recording is ${seconds.toFixed(1)} s long; give at most ${most} s.`);
+    }
+    page.input = { name, bytes, wave, mel: melFrames(wave, spec), ...more };
+    page.copy = null;
+    $("chosen").textContent = `${name}, ${seconds.toFixed(2)} s`;
+    addSound(`Recording: ${name}`, wave);
+    say(`${name} is taken. Speak copies it.`);
+    redraw();
+  } catch (error) {
+    complain(error.message);
+  }
+  refresh();
+}
+
+async function toggleRecording() {
+  $("error").textContent = "";
+  if (page.recorder) {
+    const recorder = page.recorder;
+    page.recorder = null;
+    $("record").textContent = "Record the microphone";
+    $("record").setAttribute("aria-pressed", "false");
+    $("level").hidden = true;
+    await take("microphone.wav", await recorder.stop());
+    return;
+  }
+  try {
+    page.recorder = await Recorder.begin((level) => {
+      $("level").value = level;
+      const limit = page.voice?.max_seconds ?? 60;
+      if (page.recorder?.seconds > limit - 0.2) toggleRecording();
+    });
+    $("record").textContent = "Stop recording";
+    $("record").setAttribute("aria-pressed", "true");
+    $("level").hidden = false;
+    say("Recording …");
+  } catch (error) {
+    complain(`The microphone cannot be used: ${error.message}`);
+  }
+  refresh();
+}
+
+// ---- a copy
+
+async function speak() {
+  const chosen = sampler();
+  const { spec, num_features: columns } = page.voice;
+  const controller = (page.running = new AbortController());
+  $("error").textContent = "";
+  for (const id of ["latency", "speed", "length", "kl-mean"]) $(id).textContent = "–";
+  refresh();
+  say("Preparing …");
+  // Within the click that allows it to sound.
+  const player = new Player(spec.sample_rate);
+  const total = Math.ceil(page.input.wave.length / spec.hop_samples);
+  page.copy = { wave: new Float32Array(total * spec.hop_samples), length: 0, kl: [], total };
+  page.copy.mel = [];
+  redraw();
+  let finished = false;
+  try {
+    const asked = {
+      sampler: chosen,
+      seed: Number($("seed").value),
+      ...(page.voice.speakers.length ? { speaker: $("speaker").value } : {}),
+      ...($("token").value ? { token: $("token").value } : {}),
+    };
+    const signal = controller.signal;
+    const { frames, gain, npy } = await framesFor(chosen, asked.token, signal);
+    page.copy.total = frames.length / columns;
+    const began = performance.now();
+    const heard = (wave) => hear(wave, began, player, chosen);
+    say("Speaking …");
+    if (chosen === "browser") {
+      const factor = 10 ** (-gain / 20);
+      const speaker = page.voice.speakers.indexOf(asked.speaker);
+      await drawn(frames, page.student, { seed: asked.seed, speaker }, {
+        signal,
+        heard: (wave) => heard(wave.map((x) => x * factor)),
+      });
+    } else if (chosen === "speculative") {
+      await posted(npy, page.voice, { ...asked, gain_db: gain }, { signal, heard });
+    } else {
+      const kl = chosen === "student" && page.voice.has_kl;
+      const toldKl = (values, first) => (page.copy.kl.splice(first, Infinity, ...values), redraw());
+      await streamed(frames, page.voice, { ...asked, kl, gain_db: gain }, { signal, heard, toldKl });
+    }
+    finished = true;
+  } catch (error) {
+    if (error.name === "AbortError") say("Stopped.");
+    else complain(`It could not be spoken: ${error.message}`);
+    player.stop();
+  }
+  page.running = null;
+  if (finished) {
+    const wave = page.copy.wave.subarray(0, page.copy.length);
+    addSound(`${SAMPLERS[chosen][0]}, seed ${$("seed").value}`, wave);
+    say(`Done: ${$("length").textContent} at ${$("speed").textContent}.`);
+  }
+  redraw();
+  refresh();
+}
+
+/** Frames of the recording: made by the service, or here where the student speaks here. */
+async function framesFor(chosen, token, signal) {
+  const { input, voice } = page;
+  if (chosen !== "browser") {
+    const bytes = isWavOrFlac(input.bytes)
+      ? input.bytes
+      : wavOf(input.wave, voice.spec.sample_rate);
+    const made = await framesOf(bytes, voice, token, signal);
+    return { frames: made.frames, gain: made.gainDb, npy: made.npy };
+  }
+  if (input.frames) return { frames: input.frames, gain: input.gainDb };
+  const { spec } = voice;
+  const gain = gainDb(input.wave, voice.level_dbfs);
+  const length = Math.ceil(input.wave.length / spec.hop_samples) * spec.hop_samples;
+  const raised = new Float32Array(length);
+  raised.set(input.wave.map((x) => x * 10 ** (gain / 20)));
+  const mel = melFrames(raised, spec);
+  if (!spec.pitch) return { frames: mel, gain };
+  const pitch = pitchFrames(raised, spec);
+  const columns = spec.num_mels + 2;
+  const frames = new Float32Array((mel.length / spec.num_mels) * columns);
+  for (let f = 0; f * columns < frames.length; f++) {
+    frames.set(mel.subarray(f * spec.num_mels, (f + 1) * spec.num_mels), f * columns);
+    frames.set(pitch.subarray(2 * f, 2 * f + 2), f * columns + spec.num_mels);
+  }
+  return { frames, gain };
+}
+
+/** Take a stretch of sound: play, measure, and draw what it adds. */
+function hear(wave, began, player, chosen) {
+  const { copy } = page;
+  const { spec } = page.voice;
+  const now = performance.now();
+  if (!copy.length) $("latency").textContent = `${Math.round(now - began)} ms`;
+  copy.wave.set(wave.subarray(0, copy.wave.length - copy.length), copy.length);
+  copy.length += wave.length;
+  const seconds = copy.length / spec.sample_rate;
+  $("length").textContent = `${seconds.toFixed(2)} s`;
+  $("speed").textContent = `${(seconds / ((now - began) / 1000)).toFixed(2)} × real time`;
+  // what comes slower than it sounds would stutter: it is heard afterwards
+  if (chosen !== "speculative") player.push(wave);
+  extendMel(copy, spec);
+  redraw();
+}
+
+/** The copy's mels as far as it is known, from a little before where it ended. */
+function extendMel(copy, spec) {
+  const done = copy.mel.length / spec.num_mels;
+  const first = Math.max(0, done - 2 * REDRAWN_FRAMES);
+  const known = copy.wave.subarray(first * spec.hop_samples, copy.length);
+  if (known.length < spec.n_fft) return;
+  const settled = Math.max(first ? REDRAWN_FRAMES : 0, 0);
+  const frames = melFrames(known, spec).subarray(settled * spec.num_mels);
+  copy.mel.splice((first + settled) * spec.num_mels, Infinity, ...frames);
+}
+
+// ---- what is seen and heard
+
+let isRedrawing = false;
+
+function redraw() {
+  if (isRedrawing) return;
+  isRedrawing = true;
+  requestAnimationFrame(() => {
+    isRedrawing = false;
+    draw();
+  });
+}
+
+function draw() {
+  const { input, copy, voice } = page;
+  if (!voice) return;
+  const { spec } = voice;
+  const total = copy?.total ?? (input ? input.mel.length / spec.num_mels : 1);
+  drawMel($("mel-in"), input?.mel ?? [], spec.num_mels, spec.num_mels, total);
+  drawMel($("mel-out"), copy?.mel ?? [], spec.num_mels, spec.num_mels, total);
+  const kl = copy?.kl ?? [];
+  const most = Math.max(KL_FULL, ...kl);
+  $("kl").hidden = !kl.length;
+  if (kl.length) drawHeat($("kl"), kl, total, most);
+  drawWave($("wave"), copy ? copy.wave.subarray(0, copy.length) : [], total * spec.hop_samples);
+  const seconds = (length) => `${(length / spec.sample_rate).toFixed(2)} seconds`;
+  if (input) label("mel-in", `Mel spectrogram of ${input.name}, ${seconds(input.wave.length)}`);
+  if (copy) {
+    label("mel-out", `Mel spectrogram of the copy, ${seconds(copy.length)} so far`);
+    label("wave", `Waveform of the copy, ${seconds(copy.length)} so far`);
+  }
+  if (kl.length) {
+    const mean = kl.reduce((sum, nats) => sum + nats, 0) / kl.length;
+    $("kl-mean").textContent = `${mean.toFixed(3)} nats`;
+    label("kl", `KL per frame: mean ${mean.toFixed(3)}, at most ${Math.max(...kl).toFixed(2)} nats`);
+    $("legend").textContent = `KL per sample: dark is 0, bright is ${most.toFixed(1)} nats.`;
+  } else {
+    $("legend").textContent = "";
+  }
+}
+
+const label = (id, text) => $(id).setAttribute("aria-label", text);
+
+function addSound(title, wave) {
+  const item = document.createElement("li");
+  const heading = document.createElement("span");
+  const audio = document.createElement("audio");
+  const link = document.createElement("a");
+  const address = URL.createObjectURL(
+    new Blob([wavOf(wave, page.voice.spec.sample_rate)], { type: "audio/wav" }),
+  );
+  heading.textContent = title;
+  Object.assign(audio, { controls: true, src: address, preload: "metadata" });
+  audio.setAttribute("aria-label", title);
+  Object.assign(link, { href: address, download: `${title.replace(/\W+/g, "-")}.wav` });
+  link.textContent = "Save";
+  link.setAttribute("aria-label", `Save ${title}`);
+  item.append(heading, " · ", link, audio);
+  $("sounds").prepend(item);
+  $("nothing").hidden = true;
+}
+
+// ---- events
+
+$("choose").onclick = () => $("file").click();
+$("file").onchange = async () => {
+  const [file] = $("file").files;
+  if (file) await take(file.name, await file.arrayBuffer());
+  $("file").value = "";
+};
+$("demo").onclick = async () => {
+  const { recording, frames, gainDb: gain } = await demoRecording();
+  await take("demo.wav", recording, { frames, gainDb: gain });
+};
+$("record").onclick = toggleRecording;
+$("stop").onclick = () => page.running?.abort();
+$("token").onchange = begin;
+$("form").onsubmit = (event) => {
+  event.preventDefault();
+  if (!$("speak").disabled) speak();
+};
+for (const kind of ["dragenter", "dragover"]) {
+  document.body.addEventListener(kind, (event) => {
+    event.preventDefault();
+    $("drop").classList.add("over");
+  });
+}
+for (const kind of ["dragleave", "drop"]) {
+  document.body.addEventListener(kind, () => $("drop").classList.remove("over"));
+}
+document.body.addEventListener("drop", async (event) => {
+  event.preventDefault();
+  const [file] = event.dataTransfer.files;
+  if (file && !page.running && !page.recorder) await take(file.name, await file.arrayBuffer());
+});
+window.addEventListener("resize", redraw);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+
+begin();

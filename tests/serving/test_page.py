@@ -1,0 +1,332 @@
+"""The page: its numbers are ours, and it works in a real browser, with and without the service."""
+
+import asyncio
+import functools
+import http.server
+import json
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from starlette.testclient import TestClient
+
+from tests.serving.chromium import BINARY, Chromium
+from wavestill.audio.features import extract
+from wavestill.audio.mel import MEL_PRESETS, MelSpec
+from wavestill.distributions import counter_noise
+from wavestill.publish import Voice
+from wavestill.serving.app import Service
+from wavestill.serving.limits import Limits
+from wavestill.serving.pages import page_files
+from wavestill.serving.server import Server
+
+PAGE = Path(__file__).resolve().parents[2] / "src" / "wavestill" / "serving" / "page"
+NODE = shutil.which("node")
+needs_node = pytest.mark.skipif(NODE is None, reason="node is not installed")
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[float]]:
+    """What a module of the page makes of some input, in node."""
+    folder = tmp_path_factory.mktemp("modules")
+    for path in PAGE.glob("*.js"):
+        shutil.copy(path, folder / path.name)
+    (folder / "package.json").write_text('{"type": "module"}')  # older ones must be told
+
+    def run(script: str, **given: object) -> list[float]:
+        program = f"""
+            const given = JSON.parse(require("fs").readFileSync(0));
+            const from = (name) => import("{folder.as_uri()}/" + name);
+            (async () => {{ {script} }})().then((made) => console.log(JSON.stringify([...made])));
+        """
+        command = [str(NODE), "--input-type=commonjs", "-e", program]
+        done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+def vowel(rate: int, seconds: float = 0.6) -> np.ndarray:
+    time_s = np.arange(int(rate * seconds)) / rate
+    f0_hz = 120 + 60 * time_s
+    phase = 2 * np.pi * np.cumsum(f0_hz) / rate
+    sound = sum(np.sin(k * phase) / k for k in range(1, 15))
+    noise = 0.002 * np.random.default_rng(0).normal(size=len(time_s))
+    return (0.1 * sound + noise).astype(np.float32)
+
+
+@needs_node
+@pytest.mark.parametrize("preset", ["wavestill_8k", "wavestill_16k", "hifigan_22k", "log10"])
+def test_mels_are_ours(computed, preset: str):
+    spec = (
+        MelSpec(8000, 256, 64, 200, 40, 60.0, 3500.0, log="log10")
+        if preset == "log10"
+        else MEL_PRESETS[preset]
+    )
+    wave = vowel(spec.sample_rate)
+    made = computed(
+        'const { melFrames } = await from("mel.js"); return melFrames(given.wave, given.spec);',
+        wave=wave.tolist(),
+        spec=spec.to_dict(),
+    )
+    ours = extract(wave, spec)
+    np.testing.assert_allclose(np.reshape(made, ours.shape), ours, atol=2e-5)
+
+
+@needs_node
+@pytest.mark.parametrize("base", ["logistic", "normal"])
+def test_noise_is_ours(computed, base: str):
+    made = computed(
+        'const { counterNoise } = await from("noise.js");'
+        "return counterNoise(given.base, given.seed, given.length, given.start);",
+        base=base,
+        seed=4_000_000_007,
+        length=5_000,
+        start=1_234_567,
+    )
+    ours = counter_noise(base, 4_000_000_007, 1, 5_000, start=1_234_567, dtype=torch.float32)
+    np.testing.assert_allclose(made, ours[0].numpy(), atol=1e-6, rtol=1e-6)
+
+
+PITCH = """
+    const { pitchFrames } = await from("pitch.js");
+    return pitchFrames(given.wave, given.spec);
+"""
+
+
+@needs_node
+def test_pitch_is_near_ours(computed):
+    spec = MEL_PRESETS["wavestill_16k"]
+    wave = vowel(spec.sample_rate)
+    made = computed(
+        PITCH,
+        wave=wave.tolist(),
+        spec=spec.to_dict(),
+    )
+    log_f0, voicing = np.reshape(made, (-1, 2)).T
+    centres_s = (np.arange(len(log_f0)) + 0.5) * spec.hop_samples / spec.sample_rate
+    cents = 1200 * np.abs(log_f0 - np.log(120 + 60 * centres_s)) / np.log(2)
+    assert voicing[3:-3].all()
+    assert cents[3:-3].max() < 25
+    silent = computed(
+        PITCH,
+        wave=[0.0] * 1000,
+        spec=spec.to_dict(),
+    )
+    np.testing.assert_allclose(np.reshape(silent, (-1, 2)), [[np.log(150), 0]] * 5, rtol=1e-6)
+
+
+class Elements(HTMLParser):
+    """Every element's name and attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+
+def test_the_page_is_served_and_names_nothing_outside(client: TestClient):
+    answer = client.get("/")
+    assert answer.status_code == 200
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    for name, content in page_files().items():
+        answer = client.get(f"/{name}")
+        assert answer.content == content
+        text = content.decode()
+        if not name.endswith(".svg"):
+            assert "http://" not in text
+            assert "https://" not in text
+    elements = Elements(page_files()["index.html"].decode()).found
+    known = {attributes["id"] for _, attributes in elements if "id" in attributes}
+    for tag, attributes in elements:
+        assert not any(name.startswith("on") or name == "style" for name in attributes), tag
+        if tag == "canvas":
+            assert attributes["role"] == "img"
+            assert attributes["aria-label"]
+        if "aria-labelledby" in attributes:
+            assert attributes["aria-labelledby"] in known
+    assert any(a.get("role") == "status" for _, a in elements)
+    assert any(a.get("role") == "alert" for _, a in elements)
+    assert dict(elements)["html"]["lang"] == "en"
+
+
+# ---- in a browser
+
+
+needs_chromium = pytest.mark.skipif(BINARY is None, reason="no Chromium is installed")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    browser = Chromium(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def served(tiny_voice: Voice) -> Iterator[Server]:
+    limits = Limits(max_seconds=5.0)
+    server = Server(Service(tiny_voice, "tiny", limits=limits), "127.0.0.1", 0)
+    thread = threading.Thread(target=lambda: asyncio.run(server.run_to_end()))
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield server
+    server.should_exit = True
+    thread.join(timeout=30)
+
+
+def settled(browser: Chromium) -> bool:
+    return browser.text("#status").startswith(("Done", "Stopped")) or bool(browser.text("#error"))
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_the_page_speaks(browser: Chromium, served: Server, recordings: Path, tmp_path: Path):
+    browser.look(width=1280, dark=False)
+    browser.open(f"http://127.0.0.1:{served.bound_port}/")
+    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    assert browser.run("document.querySelector('#speak').disabled")
+    browser.upload("#file", sorted(recordings.glob("*.wav"))[0])
+    browser.wait(lambda: "buzz0.wav, 0.50 s" in browser.text("#chosen"))
+    for sampler, seconds in (("student", 60), ("native", 60)):
+        browser.run(f"document.querySelector('[value={sampler}]').focus()")
+        browser.press(" ", 32)  # by the keyboard alone
+        browser.run("document.querySelector('#speak').focus()")
+        browser.press("Enter", 13)
+        browser.wait(lambda: browser.run("document.querySelector('#speak').disabled"), 5)
+        browser.wait(lambda: settled(browser), seconds)
+        assert browser.text("#error") == ""
+        assert browser.text("#length") == "0.50 s"
+        assert "× real time" in browser.text("#speed")
+        assert ("nats" in browser.text("#kl-mean")) == (sampler == "student")
+    sounds = browser.run("[...document.querySelectorAll('#sounds audio')].map(a => a.duration)")
+    assert sounds == pytest.approx([0.5, 0.5, 0.5])
+    played = "document.querySelector('#sounds audio').play().then(() => 'played')"
+    assert browser.run(played) == "played"
+    assert browser.complaints() == []
+    for width in (390, 1280):
+        for dark in (False, True):
+            browser.look(width=width, dark=dark)
+            browser.screenshot(tmp_path / f"{width}{dark}.png")
+            assert browser.run("document.documentElement.scrollWidth") <= width  # no sideways
+            browser.wait(lambda: browser.run(LIT))  # drawn anew in the new size
+    browser.look(width=1280, dark=False)
+
+
+LIT = """(() => {
+    const canvas = document.querySelector("#mel-out");
+    const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    return new Set(new Uint32Array(data.buffer)).size > 50;
+})()"""
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_the_microphone_is_recorded(browser: Chromium, served: Server):
+    browser.open(f"http://127.0.0.1:{served.bound_port}/")
+    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    browser.click("#record")
+    browser.wait(lambda: browser.run("document.querySelector('#level').value") > 0)
+    time.sleep(1.5)
+    assert browser.run("document.querySelector('#record').getAttribute('aria-pressed')") == "true"
+    browser.click("#record")
+    browser.wait(lambda: "microphone.wav" in browser.text("#chosen"))
+    browser.click("#speak")
+    browser.wait(lambda: settled(browser), 60)
+    assert browser.text("#error") == ""
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_errors_are_told(browser: Chromium, served: Server, tmp_path: Path):
+    browser.open(f"http://127.0.0.1:{served.bound_port}/")
+    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    (tmp_path / "no.wav").write_bytes(b"no sound at all")
+    browser.upload("#file", tmp_path / "no.wav")
+    browser.wait(lambda: "no sound" in browser.text("#error"))
+    import soundfile
+
+    soundfile.write(tmp_path / "long.wav", np.zeros(8000 * 6, np.int16), 8000)
+    browser.upload("#file", tmp_path / "long.wav")
+    browser.wait(lambda: "at most 5 s" in browser.text("#error"))
+    soundfile.write(tmp_path / "silent.wav", np.zeros(8000, np.int16), 8000)
+    browser.upload("#file", tmp_path / "silent.wav")
+    browser.wait(lambda: "silent.wav" in browser.text("#chosen"))
+    browser.click("#speak")
+    browser.wait(lambda: "silent" in browser.text("#error"))
+    assert not browser.run("document.querySelector('#speak').disabled")  # it may be tried again
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_token_is_asked_for(browser: Chromium, tiny_voice: Voice):
+    server = Server(Service(tiny_voice, "tiny", token="sesame"), "127.0.0.1", 0)
+    thread = threading.Thread(target=lambda: asyncio.run(server.run_to_end()))
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    browser.open(f"http://127.0.0.1:{server.bound_port}/")
+    browser.wait(lambda: "token" in browser.text("#error"))
+    browser.run("""(() => {
+        const field = document.querySelector("#token");
+        field.value = "sesame";
+        field.dispatchEvent(new Event("change"));
+    })()""")
+    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    assert browser.text("#error") == ""
+    server.should_exit = True
+    thread.join(timeout=30)
+
+
+def runtime() -> Path | None:
+    """onnxruntime-web, where it is at hand: see docs/serving.md."""
+    import os
+
+    folder = os.environ.get("ONNXRUNTIME_WEB")
+    return None if folder is None else Path(folder)
+
+
+@pytest.mark.slow
+@needs_chromium
+@pytest.mark.skipif(runtime() is None, reason="ONNXRUNTIME_WEB does not name its dist folder")
+def test_the_student_speaks_without_a_server(browser: Chromium, tiny_voice: Voice, tmp_path: Path):
+    from wavestill import synthesise
+    from wavestill.serving.export import export
+
+    export(tiny_voice, "tiny", tmp_path, runtime())
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
+    plain = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=plain.serve_forever, daemon=True).start()
+    browser.open(f"http://127.0.0.1:{plain.server_port}/")
+    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    browser.click("#demo")
+    browser.wait(lambda: "demo.wav" in browser.text("#chosen"))
+    browser.run("document.querySelector('#seed').value = 9")
+    browser.click("#speak")
+    browser.wait(lambda: settled(browser), 120)
+    assert browser.text("#error") == ""
+    made = browser.run("""fetch(document.querySelector("#sounds a").href)
+        .then((answer) => answer.arrayBuffer())
+        .then((bytes) => [...new Int16Array(bytes.slice(44))])""")
+    columns = tiny_voice.spec.num_features
+    frames = np.fromfile(tmp_path / "demo_frames.bin", "<f4").reshape(-1, columns)
+    gain_db = json.loads((tmp_path / "demo.json").read_text())["gain_db"]
+    ours = synthesise(tiny_voice, frames, seed=9) * 10 ** (-gain_db / 20) * 32768
+    # the same noise, and the same student by other code
+    assert np.abs(np.array(made) - ours).max() < 3
+    plain.shutdown()
+    plain.server_close()

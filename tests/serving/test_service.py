@@ -1,0 +1,256 @@
+"""Places, tokens, metrics, the description, and an end in good order."""
+
+import asyncio
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from tests.serving.conftest import npy_of
+from wavestill import cli
+from wavestill.publish import Voice
+from wavestill.serving.app import Service
+from wavestill.serving.engine import Engine
+from wavestill.serving.limits import Limits
+from wavestill.serving.server import Server, is_local
+from wavestill.serving.tickets import PIECES_MAX, Order
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_the_description_and_the_voice(client: TestClient, tiny_voice: Voice):
+    [model] = client.get("/v1/models").json()["models"]
+    assert model["samplers"] == ["student", "native", "speculative"]
+    assert model["spec"] == tiny_voice.spec.to_dict()
+    assert model["max_frames"] == 160
+    description = client.get("/openapi.json").json()
+    vocode = description["paths"]["/v1/vocode"]["post"]
+    assert {"200", "401", "413", "415", "422", "429", "503"} <= set(vocode["responses"])
+    example = vocode["requestBody"]["content"]["application/json"]["example"]
+    answer = client.post("/v1/vocode", json=example)
+    assert answer.status_code == 200  # the example is one
+
+
+def test_metrics_count(client: TestClient, npy: bytes):
+    def value(name: str) -> float:
+        text = client.get("/metrics").text
+        found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.M)
+        return float(found.group(1)) if found else 0.0
+
+    answered = 'wavestill_requests_total{path="/v1/vocode",status="200"}'
+    sound = 'wavestill_sound_seconds_total{sampler="student"}'
+    before = value(answered), value(sound)
+    client.post("/v1/vocode", content=npy)
+    assert value(answered) == before[0] + 1
+    assert value(sound) == pytest.approx(before[1] + 40 * 100 / 8000)
+    client.get("/a/path/nobody/knows")
+    assert "nobody" not in client.get("/metrics").text
+    assert value("wavestill_places") == 8
+
+
+def test_a_token_is_asked_for(tiny_voice: Voice, npy: bytes):
+    service = Service(tiny_voice, "tiny", token="sesame")
+    with TestClient(service.app) as client:
+        assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+        assert client.get("/").status_code == 200
+        for headers in ({}, {"authorization": "Bearer other"}, {"authorization": "sesame"}):
+            for path in ("/v1/models", "/metrics"):
+                answer = client.get(path, headers=headers)
+                assert answer.status_code == 401
+                assert answer.headers["www-authenticate"] == "Bearer"
+            assert client.post("/v1/vocode", content=npy, headers=headers).status_code == 401
+        right = {"authorization": "Bearer sesame"}
+        assert client.post("/v1/vocode", content=npy, headers=right).status_code == 200
+        with client.websocket_connect("/v1/stream") as websocket:
+            websocket.send_text('{"token": "other"}')
+            assert "Bearer" in websocket.receive_json()["error"]
+        with client.websocket_connect("/v1/stream") as websocket:
+            websocket.send_text('{"token": "sesame"}')
+            assert websocket.receive_json()["sample_rate"] == 8000
+
+
+def test_other_sites_are_refused(client: TestClient, npy: bytes):
+    def ask(origin: str) -> int:
+        answer = client.post("/v1/vocode", content=npy, headers={"origin": origin})
+        return answer.status_code
+
+    assert ask("http://testserver") == 200
+    for origin in ("https://evil.example", "null", "http://testserver.evil.example", "http://["):
+        assert ask(origin) == 403
+
+
+class Running:
+    """A server in a thread."""
+
+    def __init__(self, service: Service, drain_s: float = 10.0) -> None:
+        self.service = service
+        self.server = Server(service, "127.0.0.1", 0, drain_s=drain_s)
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.server.run_to_end()))
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+        self.port = self.server.bound_port
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+
+    def get(self, path: str) -> int:
+        connection = self.connect()
+        connection.request("GET", path)
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+
+LONG = Limits(max_seconds=30, max_active=2, max_waiting=1, body_timeout_s=1.0, timeout_s=60.0)
+
+
+@pytest.fixture
+def running(tiny_voice: Voice) -> Iterator[Running]:
+    running = Running(Service(tiny_voice, "tiny", limits=LONG))
+    yield running
+    running.server.handle_exit(signal.SIGTERM, None)
+    running.thread.join(timeout=30)
+    assert not running.thread.is_alive()
+
+
+def begun(running: Running, body: bytes, query: str = "") -> http.client.HTTPConnection:
+    """A request whose body is on its way, and whose place is taken."""
+    connection = running.connect()
+    before = running.service.engine.num_in_house
+    connection.putrequest("POST", f"/v1/vocode?{query}")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body[:100])
+    until = time.monotonic() + 10
+    while running.service.engine.num_in_house == before:
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    return connection
+
+
+def test_when_all_places_are_taken_one_is_told_to_come_back(running: Running, npy: bytes):
+    held = [begun(running, npy) for _ in range(LONG.places)]
+    connection = running.connect()
+    connection.request("POST", "/v1/vocode", npy)
+    answer = connection.getresponse()
+    assert answer.status == 429
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert "places are taken" in json.loads(answer.read())["error"]
+    connection.close()
+    for connection in held:  # they send the rest, and are served
+        connection.send(npy[100:])
+        answer = connection.getresponse()
+        assert answer.status == 200
+        answer.read()
+        connection.close()
+
+
+def test_slow_bodies_lose_their_place(running: Running, npy: bytes):
+    connection = begun(running, npy)
+    answer = connection.getresponse()  # the rest never comes
+    assert answer.status == 408
+    assert "send it faster" in json.loads(answer.read())["error"]
+    connection.close()
+    assert running.service.engine.num_in_house == 0
+
+
+def test_clients_that_leave_are_not_drawn_for(running: Running, tiny_voice: Voice):
+    columns = tiny_voice.spec.num_features
+    frames = npy_of(np.full((2400, columns), -5, np.float32))
+    for _ in range(6):
+        plain = socket.create_connection(("127.0.0.1", running.port))
+        head = "POST /v1/vocode?sampler=speculative HTTP/1.1\r\nHost: x\r\n"
+        plain.sendall(f"{head}Content-Length: {len(frames)}\r\n\r\n".encode() + frames)
+        time.sleep(0.05)
+        plain.close()
+    until = time.monotonic() + 20
+    while running.service.engine.num_in_house or running.service.engine.num_active:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_draining_finishes_what_has_begun(tiny_voice: Voice, npy: bytes):
+    running = Running(Service(tiny_voice, "tiny", limits=LONG))
+    held = begun(running, npy)
+    assert running.get("/readyz") == 200
+    running.server.handle_exit(signal.SIGTERM, None)
+    assert running.get("/readyz") == 503
+    assert running.get("/healthz") == 200
+    refused = running.connect()
+    refused.request("POST", "/v1/vocode", npy)
+    assert refused.getresponse().status == 503
+    refused.close()
+    held.send(npy[100:])
+    answer = held.getresponse()
+    assert answer.status == 200
+    assert len(answer.read()) == 44 + 2 * 40 * 100
+    held.close()
+    running.thread.join(timeout=30)
+    assert not running.thread.is_alive()
+
+
+def test_a_taken_port_is_told(running: Running, voice_path: Path, capsys):
+    assert cli.run(["serve", str(voice_path), "--port", str(running.port)]) == 1
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"wavestill: port \d+ of '127.0.0.1' cannot be taken .*\n", error), error
+
+
+def test_a_client_that_does_not_listen_is_not_drawn_for(tiny_voice: Voice):
+    """Its sound is made a few pieces ahead, and its frames are taken no further than that."""
+    engine = Engine(tiny_voice, LONG)
+    frames = np.full((16, tiny_voice.spec.num_features), -5, np.float32)
+
+    async def pour() -> tuple[int, int]:
+        ticket = engine.submit(Order("student"), seconds=60)
+        offered = 0
+        try:
+            while offered < 1000:
+                await asyncio.wait_for(ticket.offer(frames), 1.0)
+                offered += 1
+        except asyncio.TimeoutError:
+            pass
+        heard = 0
+        for _ in range(PIECES_MAX):
+            piece = await asyncio.wait_for(ticket.take(), 10)
+            assert piece is not None
+            heard += len(piece.levels)
+        await asyncio.wait_for(ticket.offer(frames), 10)  # there is room again
+        ticket.cancel()
+        return offered, heard
+
+    offered, heard = asyncio.run(pour())
+    engine.stop()
+    assert offered <= PIECES_MAX + 256 // 16 + 1
+    assert heard <= PIECES_MAX * 16 * tiny_voice.spec.hop_samples
+
+
+def test_only_this_machine_is_local():
+    assert all(is_local(host) for host in ("localhost", "127.0.0.1", "127.1.2.3", "::1"))
+    assert not any(is_local(host) for host in ("0.0.0.0", "::", "192.168.0.2", "example.org"))
+
+
+@pytest.mark.slow
+def test_the_command_serves_and_ends_with_0(voice_path: Path, npy: bytes):
+    command = [sys.executable, "-m", "wavestill.cli", "serve", str(voice_path), "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    found = re.match(r"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())
+    assert found
+    connection = http.client.HTTPConnection("127.0.0.1", int(found.group(1)), timeout=60)
+    connection.request("POST", "/v1/vocode", npy)
+    assert connection.getresponse().read()[:4] == b"RIFF"
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert errors == ""
