@@ -173,6 +173,8 @@ std::vector<std::string> instruction_sets() {
 NB_MODULE(_native, m) {
     using namespace nb::literals;
     m.doc() = "WaveNet generation and inversion without Python between the samples.";
+    // What a thread or a cache still holds when the interpreter ends is no leak of ours to report.
+    nb::set_leak_warnings(false);
     m.def("instruction_sets", &instruction_sets);
     m.def("read_bandwidth", &read_bandwidth, "num_bytes"_a, "repeats"_a = 5,
           "instruction_set"_a = "");

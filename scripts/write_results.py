@@ -35,13 +35,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write docs/results.md from an evaluation.")
     parser.add_argument("evaluation", type=Path, help="folder with results.json and sounds/")
     parser.add_argument("recipe", type=Path, help="the recipe that made the voice")
+    parser.add_argument(
+        "--minutes", type=float, nargs=2, help="of teacher and student, where not the recipe's"
+    )
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="where to write")
     parser.add_argument("--note", default="", help="what else must be said")
     options = parser.parse_args()
     results = json.loads((options.evaluation / "results.json").read_text(encoding="utf-8"))
     (options.docs / "images").mkdir(parents=True, exist_ok=True)
     draw_copies(options.evaluation / "sounds", options.docs / "images" / "copies.png")
-    page = write_page(results, options.recipe, options.note)
+    page = write_page(results, options.recipe, options.note, options.minutes)
     (options.docs / "results.md").write_text(page, encoding="utf-8")
     readme = options.docs.parent / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition("<!-- results -->\n")
@@ -83,7 +86,9 @@ def summary(results: dict) -> str:
     )
 
 
-def write_page(results: dict, recipe: Path, note: str) -> str:
+def write_page(
+    results: dict, recipe: Path, note: str, own_minutes: list[float] | None = None
+) -> str:
     """The page as Markdown."""
     machine, data = results["machine"], results["data"]
     teacher, student = results["teacher"], results["student"]
@@ -108,6 +113,8 @@ def write_page(results: dict, recipe: Path, note: str) -> str:
         )
     recipe_values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     minutes = {part: recipe_values[part]["minutes"] for part in ("fit", "distill")}
+    if own_minutes is not None:
+        minutes = dict(zip(minutes, own_minutes, strict=True))
     commands = "\n".join(
         f"    {line[1:].strip()}"
         for line in recipe.read_text(encoding="utf-8").splitlines()
@@ -118,8 +125,8 @@ def write_page(results: dict, recipe: Path, note: str) -> str:
 
 <!-- written by scripts/write_results.py from results.json; do not edit -->
 
-One voice at {data["sample_rate_hz"]:,} Hz by [`{recipe}`](../{recipe}): {minutes["fit"]} minutes
-for the teacher and {minutes["distill"]} for the student. Measured on {data["num_clips"]} clips
+One voice at {data["sample_rate_hz"]:,} Hz by [`{recipe}`](../{recipe}): {minutes["fit"]:g} minutes
+for the teacher and {minutes["distill"]:g} for the student. Measured on {data["num_clips"]} clips
 ({data["seconds"]:.0f} s) of the {data["split"]} split, whose prompts neither has heard. Means over
 clips ± one standard error.
 

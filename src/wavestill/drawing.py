@@ -29,6 +29,10 @@ Streamed = Literal["student", "native", "cached"]
 
 Progress = Callable[[int, int], None]
 
+DRAFT_WINDOW = 16
+"""Drafts a round, near the best for a voice; always so many, since refined drafts depend on their
+number, and a seed is to name a sound whatever else is drawn with it."""
+
 # Speech finishes a step or two in each pass, so a longer window would only cost more.
 _JACOBI_WINDOW = 64
 
@@ -139,6 +143,7 @@ def synthesise_batch(
             encoded,
             student_context=_encoded(student, contexts),
             generator=[torch.Generator().manual_seed(seed) for _ in batch],
+            window=DRAFT_WINDOW,
             progress=progress,
         ).x
     elif sampler == "jacobi":

@@ -8,7 +8,6 @@ again: nothing that was decided so far depends on it. What the teacher said of t
 made anew moves them (see `refinement`).
 """
 
-import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
@@ -30,12 +29,12 @@ from wavestill.sampling.acceptance import (
 )
 from wavestill.sampling.cached import check_noise
 from wavestill.sampling.refinement import Refinement
+from wavestill.sampling.windows import best_window
 
 # What a round costs beyond its steps, in steps of one stream: see `best_window`. On one core a
 # teacher of 18 layers and its student of 28 have some 100 at 64 channels and 30 at 256; half or
 # twice the best window costs a few per cent.
 OVERHEAD_STEPS = 64
-MAX_WINDOW = 1024
 # Corrections beyond leave the student at the nearest noise it may know (a logistic draw exceeds 12
 # once in 80,000): a flow fed with noise far outside its training can run away, each correction
 # asking for larger noise until nothing is finite. Seen within 100 samples of speech. Whatever
@@ -186,7 +185,6 @@ def speculative(
             progress(int(position.sum()), noise.numel())
 
 
-@torch.no_grad()
 def speculative_rounds(
     teacher: Autoregressive,
     student: InverseAutoregressive,
@@ -207,6 +205,30 @@ def speculative_rounds(
     Returns:
         What `speculative` returns.
     """
+    rounds = _rounds(
+        teacher, student, noise, context, student_context, generator, window, refine=refine
+    )
+    while True:
+        with torch.no_grad():  # not around the yield: whoever takes the round has his own mode
+            try:
+                told = next(rounds)
+            except StopIteration as ended:
+                drawn: Speculation = ended.value
+                return drawn
+        yield told
+
+
+def _rounds(
+    teacher: Autoregressive,
+    student: InverseAutoregressive,
+    noise: Tensor,
+    context: Context,
+    student_context: Context,
+    generator: torch.Generator | Sequence[torch.Generator] | None,
+    window: int | None,
+    *,
+    refine: bool,
+) -> Generator[tuple[Tensor, Tensor], None, Speculation]:
     check_noise(noise)
     if window is not None and window < 1:
         raise ValueError(f"the window is {window}; give at least 1, or None to have it chosen")
@@ -351,30 +373,6 @@ class _Pair:
             state.rewind(int(num_steps[0]) if agree else num_steps)
             if 0 < len(remaining) < len(num_unused):
                 state.select(remaining)
-
-
-def best_window(rejection_rate: float, overhead_steps: float) -> int:
-    r"""The window that gives the most samples per cost, if rejections come independently.
-
-    .. math:: \max_W \frac{1}{\kappa + W} \sum_{k=0}^{W-1} (1 - r)^k
-        = \max_W \frac{1 - (1 - r)^W}{r\,(\kappa + W)}
-
-    The sum is what a round is expected to yield: draft k counts if those before it were kept, and
-    a rejected one counts too, for it is corrected. Time per round grows by a step's share with
-    each draft; :math:`\kappa` is what it costs at no drafts, in the same unit: calls of many
-    small kernels.
-
-    Arguments:
-        rejection_rate: :math:`r`, in [0, 1].
-        overhead_steps: :math:`\kappa >= 0`.
-
-    Example:
-        >>> [best_window(rate, 64) for rate in (0.5, 0.25, 0.05, 0.001)]
-        [6, 11, 35, 338]
-    """
-    windows = torch.arange(1, MAX_WINDOW + 1, dtype=torch.float64)
-    log_keep = math.log1p(-min(max(rejection_rate, 1e-12), 1 - 1e-12))
-    return int(torch.argmax(-torch.expm1(windows * log_keep) / (overhead_steps + windows))) + 1
 
 
 def _check_laws(log_ratio: Tensor, log_q: Tensor, steps: Tensor) -> None:

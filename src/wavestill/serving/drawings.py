@@ -15,6 +15,7 @@ from jaxtyping import Int16
 from torch import Tensor
 
 from wavestill.density import Conditioning
+from wavestill.drawing import DRAFT_WINDOW
 from wavestill.models import IAFWaveNet, PackedStudent, WaveNet
 from wavestill.nn.conditioning import Encoded
 from wavestill.publish import Voice
@@ -182,6 +183,7 @@ class SpeculativeDrawing:
             _noise(student, order, 0, length),
             _context(order),
             generator=torch.Generator().manual_seed(order.seed),
+            window=DRAFT_WINDOW,
         )
         self._delivered = 0
 
