@@ -52,3 +52,23 @@ def test_told_to_end_a_run_keeps_its_state_and_says_so(runs, wait, same, tmp_pat
     settings = {"max_steps": steps, **rarely}
     _, history = runs.fit(out, resume=True, allow_changes=True, **settings)
     assert history.column("step") == [float(step) for step in range(1, steps + 1)]
+
+
+def test_killed_while_writing_figures_the_whole_rows_are_kept(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.csv"
+    history = History(path)
+    for step in (1.0, 2.0, 13.0):
+        history.append({"step": step, "nats": 7.0 - step / 10})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-7])  # of the last row "1" is left
+    assert History(path).column("step") == [1.0, 2.0]
+
+    path.write_bytes(whole)
+
+    def killed(self, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pathlib.Path.replace", killed)  # all is written, and not yet in its place
+    with pytest.raises(KeyboardInterrupt):
+        History(path).forget_after(2)
+    assert path.read_bytes() == whole

@@ -1,6 +1,7 @@
 """The figures of a run, row by row, in memory and in metrics.csv."""
 
 import csv
+import io
 import math
 from pathlib import Path
 from typing import TextIO
@@ -33,13 +34,14 @@ class History:
                 ) from error
 
     def _read(self, path: Path) -> None:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            self._columns = list(reader.fieldnames or [])
-            self.rows = [
-                {name: float(value) for name, value in row.items() if value not in ("", None)}
-                for row in reader
-            ]
+        text = path.read_bytes().decode("utf-8")
+        whole = text[: text.rfind("\n") + 1]  # a run killed while writing leaves part of a line
+        reader = csv.DictReader(io.StringIO(whole, newline=""))
+        self._columns = list(reader.fieldnames or [])
+        self.rows = [
+            {name: float(value) for name, value in row.items() if value not in ("", None)}
+            for row in reader
+        ]
         if any("step" not in row for row in self.rows):
             raise ValueError("a row has no 'step'")
 
@@ -53,7 +55,7 @@ class History:
         if new:
             self._write()
         else:
-            with self.path.open("a", newline="") as file:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
                 self._writer(file).writerow(_rounded(row))
 
     def forget_after(self, step: int) -> None:
@@ -73,10 +75,12 @@ class History:
 
     def _write(self) -> None:
         assert self.path is not None
-        with self.path.open("w", newline="") as file:
+        partial = self.path.with_suffix(".partial")  # so that a kill leaves the one before
+        with partial.open("w", newline="", encoding="utf-8") as file:
             writer = self._writer(file)
             writer.writeheader()
             writer.writerows(_rounded(row) for row in self.rows)
+        partial.replace(self.path)
 
     def _writer(self, file: TextIO) -> "csv.DictWriter[str]":
         return csv.DictWriter(file, self._columns)
