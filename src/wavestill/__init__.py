@@ -4,8 +4,13 @@ The maths is imported at once and is light; whatever trains, reads sound or writ
 imported on first use.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# GNU's OpenMP spins for milliseconds at the end of every operation: where another program wants
+# the core, two threads took ten times as long as one. It reads this when torch is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from wavestill.density import (
     Autoregressive,
