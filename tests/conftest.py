@@ -10,6 +10,7 @@ import torch
 from wavestill import IAFWaveNet, IAFWaveNetConfig, WaveNet, WaveNetConfig, publish
 from wavestill.audio import Corpus, prepare, write_sound
 from wavestill.nn.conditioning import ConditioningConfig
+from wavestill.nn.threads import torch_threads
 from wavestill.publish import Voice
 
 
@@ -76,7 +77,5 @@ def voice_path(tiny_voice: Voice, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Small networks are faster on one thread, and far faster beside other programs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with torch_threads(1):
+        yield

@@ -274,7 +274,7 @@ def test_the_demo_complains_before_it_trains(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "wavestill.commands.demo._learn_known_truth", lambda: pytest.fail("trained")
+        "wavestill.commands.demo.learn_known_truth", lambda: pytest.fail("trained")
     )
     assert command("demo", "--out", "demo", *options) == 1
     assert str(options[1]) in one_line(capsys)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from wavestill.nn.threads import torch_threads
 from wavestill.training.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -67,13 +68,11 @@ def half_run(tmp_path_factory):
     """A run of six steps with a checkpoint after each; where it is, and the way on from it."""
     from tests.faults.conftest import Runs
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the tests have: sums round alike
     out = tmp_path_factory.mktemp("half") / "run"
     settings = {"warmup_steps": 1, "final_rate_share": 1.0, "allow_changes": True}
-    Runs().fit(out, max_steps=6, **settings)
-    wanted, _ = Runs().fit(None, max_steps=9, **settings)
-    torch.set_num_threads(threads)
+    with torch_threads(1):  # as the tests have: sums round alike
+        Runs().fit(out, max_steps=6, **settings)
+        wanted, _ = Runs().fit(None, max_steps=9, **settings)
     return out, wanted, settings
 
 

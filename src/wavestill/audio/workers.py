@@ -14,6 +14,7 @@ import torch
 from wavestill.audio.files import SoundError
 from wavestill.audio.recordings import Recording
 from wavestill.audio.treatment import Treated
+from wavestill.nn.threads import torch_threads
 
 Treat = Callable[[Recording], Treated]
 
@@ -74,12 +75,8 @@ def treat_in_order(
 
 def _treat_here(treat: Treat, recordings: Sequence[Recording]) -> Iterator[Outcome]:
     for recording in recordings:
-        num_threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # as workers have: sums round alike, so bytes are the same
-        try:
+        with torch_threads(1):  # as workers have: sums round alike, so bytes are the same
             outcome = _outcome(treat, recording)
-        finally:
-            torch.set_num_threads(num_threads)
         yield outcome
 
 

@@ -22,6 +22,7 @@ from wavestill.commands.reference import copy_by_packaged_voice
 from wavestill.commands.terminal import Outcome, make_folder, say, waiting
 from wavestill.density import Conditioning
 from wavestill.known_truth import learn_known_truth
+from wavestill.nn.threads import torch_threads
 from wavestill.publish import Voice
 from wavestill.sampling import cached, standard_noise
 from wavestill.training.recipe import Recipe, load_recipe
@@ -73,7 +74,8 @@ def demo(*, corpus: Path | None = None, out: Path | None = None, minutes: float 
 
     say("")
     say("2. A process whose truth is known")
-    truth = _learn_known_truth()
+    with torch_threads(1):  # networks this small only wait for a second thread
+        truth = learn_known_truth()
     for line in _truth_lines(truth):
         say(f"   {line}")
 
@@ -109,15 +111,6 @@ def demo(*, corpus: Path | None = None, out: Path | None = None, minutes: float 
     elapsed_minutes = (time.monotonic() - begin_s) / 60
     say(f"all of it took {elapsed_minutes:.1f} min; listen: open {out / 'report.html'}")
     return Outcome(results)
-
-
-def _learn_known_truth() -> dict[str, Any]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # networks this small only wait for a second thread
-    try:
-        return learn_known_truth()
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _demo_folders() -> Iterator[Path]:

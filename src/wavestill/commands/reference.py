@@ -14,7 +14,7 @@ from wavestill.commands.terminal import say, waiting
 from wavestill.drawing import synthesise
 from wavestill.evaluation.measurement import ClipSounds
 from wavestill.evaluation.report import Lead
-from wavestill.input_frames import frames_of_recording
+from wavestill.input_frames import copy_sound
 
 VOICE = "kathleen"
 MAX_SECONDS = 4.0
@@ -44,11 +44,15 @@ def copy_by_packaged_voice(
     seconds = 0.0
     with waiting("copying") as show:
         for number, recording in enumerate(recordings):
-            copied = frames_of_recording(recording.path, voice)
+            sound = read_sound(recording.path)
+            copied = copy_sound(sound, voice, recording.path)
             frames = copied.frames[: int(MAX_SECONDS * rate / voice.spec.hop_samples)]
-            wave, own_rate, _ = read_sound(recording.path)
             length = len(frames) * voice.spec.hop_samples
-            sounds = {"recording": soxr.resample(wave, own_rate, rate, quality="VHQ")[:length]}
+            sounds = {
+                "recording": soxr.resample(sound.wave, sound.sample_rate, rate, quality="VHQ")[
+                    :length
+                ]
+            }
             for part, (name, sampler) in enumerate(_SAMPLERS.items()):
                 show("", (number + part / 2) / len(recordings))
                 begin_s = time.perf_counter()

@@ -21,6 +21,7 @@ from wavestill.nn import native
 from wavestill.nn.causal import History
 from wavestill.nn.conditioning import Encoded
 from wavestill.nn.packed import PackedStack
+from wavestill.nn.threads import torch_threads
 
 if TYPE_CHECKING:
     from wavestill import _native
@@ -101,11 +102,10 @@ def threads_to_the_kernel() -> Iterator[None]:
     """
     num_threads = torch.get_num_threads()
     token = _num_threads.set(num_threads)
-    torch.set_num_threads(1)
     try:
-        yield
+        with torch_threads(1):
+            yield
     finally:
-        torch.set_num_threads(num_threads)
         _num_threads.reset(token)
 
 

@@ -23,7 +23,7 @@ from wavestill.audio.spec import FeatureSpec, spec_from_dict
 from wavestill.models import IAFWaveNet, IAFWaveNetConfig, WaveNet, WaveNetConfig
 from wavestill.publish.card import card
 from wavestill.publish.migrations import FORMAT_VERSION, migrated
-from wavestill.publish.packaged import packaged_voices, voice_folder
+from wavestill.publish.packaged import packaged_voices
 from wavestill.publish.weights import load_weights, sha256_of
 from wavestill.settings import plain_settings, read_settings
 
@@ -202,7 +202,7 @@ def load(path: Path | str) -> Voice:
     Raises:
         ValueError: If there is none, or it is incomplete, of a newer format, or damaged.
     """
-    path = located(voice_folder(path))
+    path = located(path)
     config = _read_config(path)
     try:
         speakers, spec = config["speakers"], spec_from_dict(config["spec"])
@@ -239,13 +239,17 @@ def load(path: Path | str) -> Voice:
 
 
 def located(path: Path | str) -> Path:
-    """The folder of a voice, fetched from the hub where it is named so.
+    """The folder of a voice: a path, the name of one that comes with wavestill, or one of the hub.
+
+    A folder of one's own goes first, whatever its name.
 
     Raises:
         ValueError: If it is on the hub and cannot be had.
     """
     if Path(path).exists():
         return Path(path)
+    if (packaged := packaged_voices().get(str(path))) is not None:
+        return packaged
     from wavestill.publish import hub  # takes a while to import, and is seldom needed
 
     place = hub.remote(path)

@@ -13,12 +13,3 @@ def packaged_voices() -> dict[str, Path]:
     """
     folder = Path(str(importlib.resources.files("wavestill") / "data" / "voices"))
     return {path.parent.name: path.parent for path in sorted(folder.glob("*/config.json"))}
-
-
-def voice_folder(path: Path | str) -> Path:
-    """The folder that is meant: a path, or where there is none the name of a packaged voice.
-
-    A folder of one's own goes first, whatever its name.
-    """
-    path = Path(path)
-    return path if path.exists() else packaged_voices().get(str(path), path)

@@ -1,14 +1,10 @@
 """A recipe for a classifier of phones, and the folder it makes."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import safetensors
-from safetensors.torch import load_file, save_file
 
 from wavestill.audio.corpus import Corpus
 from wavestill.audio.labelled_phones import LabelledPhones, find_labelled_phones
@@ -16,10 +12,10 @@ from wavestill.audio.pseudo_phones import PseudoPhones, find_pseudo_phones
 from wavestill.models.phone_classifier import PhoneClassifier, PhoneClassifierConfig
 from wavestill.settings import plain_settings, read_settings, require_seed
 from wavestill.training.config import TrainingConfig
+from wavestill.training.model_folder import load_model, save_model
 from wavestill.training.recipe import read_yaml
 
-FORMAT = "wavestill phone classifier"
-FORMAT_VERSION = 1
+_KIND = "phone classifier"
 
 _OF_THE_CORPUS = ("num_classes", "hop_samples", "sample_rate")
 
@@ -119,17 +115,12 @@ def save_classifier(
         names: What its classes are called.
         measured: Figures to keep with it.
     """
-    path.mkdir(parents=True, exist_ok=True)
     config = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
         "classifier": plain_settings(classifier.config),
         "phones": list(names),
         "measured": measured,
     }
-    state = {key: value.cpu().contiguous() for key, value in classifier.state_dict().items()}
-    save_file(state, path / "model.safetensors")
-    (path / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    save_model(classifier, path, _KIND, config)
 
 
 def load_classifier(path: Path | str) -> PhoneClassifier:
@@ -138,25 +129,11 @@ def load_classifier(path: Path | str) -> PhoneClassifier:
     Raises:
         ValueError: In one line, if the folder holds none, or it is damaged.
     """
-    path = Path(path)
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        if config.get("format") != FORMAT or config.get("format_version") != FORMAT_VERSION:
-            raise ValueError(f"its format is not '{FORMAT}' {FORMAT_VERSION}")
-        shape = read_settings(PhoneClassifierConfig, config["classifier"], "classifier")
-        classifier = PhoneClassifier(shape)
-        classifier.load_state_dict(load_file(path / "model.safetensors"))
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"'{path}' is no phone classifier: it has no {Path(error.filename).name}; "
-            "train one (wavestill fit recipes/phone_classifier_16k.yaml)"
-        ) from error
-    except (
-        *(ValueError, KeyError, AttributeError, TypeError),
-        *(RuntimeError, OSError, safetensors.SafetensorError),
-    ) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"'{path}' is no whole phone classifier ({reason}); train it anew"
-        ) from error
-    return classifier.eval()
+    return load_model(
+        Path(path),
+        _KIND,
+        lambda config: PhoneClassifier(
+            read_settings(PhoneClassifierConfig, config["classifier"], "classifier")
+        ),
+        remedy="; train one (wavestill fit recipes/phone_classifier_16k.yaml)",
+    )

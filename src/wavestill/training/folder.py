@@ -13,6 +13,7 @@ from wavestill.machine import describe_machine, wavestill_commit, wavestill_vers
 from wavestill.training.changes import differences
 from wavestill.training.checkpoint import CheckpointFiles
 from wavestill.training.hardware import writes
+from wavestill.training.history import write_whole
 
 _MADE_AT_ONCE = {"recipe.yaml", "run.json", "tensorboard", "checkpoints", "sounds", "compiled"}
 
@@ -63,7 +64,7 @@ class RunFolder:
         runs = _records(self.path / "run.json")
         if runs:
             runs[-1].setdefault("notes", []).append(line)
-            _write_whole(self.path / "run.json", json.dumps(runs, indent=2) + "\n")
+            write_whole(self.path / "run.json", json.dumps(runs, indent=2) + "\n")
 
 
 def open_run(
@@ -117,9 +118,9 @@ def open_run(
     if folder.has_begun and recipe.exists() and recipe.read_text() != text:
         # what the run began with stays beside what it goes on with
         recipe.replace(path / f"recipe_before_{len(runs)}.yaml")
-    _write_whole(recipe, text)
+    write_whole(recipe, text)
     runs.append({**provenance(), "seed": seed})
-    _write_whole(record, json.dumps(runs, indent=2) + "\n")
+    write_whole(record, json.dumps(runs, indent=2) + "\n")
     return folder
 
 
@@ -148,13 +149,6 @@ def _records(path: Path) -> list[dict[str, Any]]:
     except ValueError as error:
         raise ValueError(f"'{path}' is damaged ({error}); remove it to go on") from error
     return runs
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file beside its place and move it there: it is never half written."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def provenance() -> dict[str, Any]:

@@ -4,7 +4,6 @@ import csv
 import io
 import math
 from pathlib import Path
-from typing import TextIO
 
 
 class History:
@@ -75,15 +74,21 @@ class History:
 
     def _write(self) -> None:
         assert self.path is not None
-        partial = self.path.with_suffix(".partial")  # so that a kill leaves the one before
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = self._writer(file)
-            writer.writeheader()
-            writer.writerows(_rounded(row) for row in self.rows)
-        partial.replace(self.path)
+        file = io.StringIO(newline="")
+        writer = self._writer(file)
+        writer.writeheader()
+        writer.writerows(_rounded(row) for row in self.rows)
+        write_whole(self.path, file.getvalue())
 
-    def _writer(self, file: TextIO) -> "csv.DictWriter[str]":
+    def _writer(self, file: io.TextIOBase) -> "csv.DictWriter[str]":
         return csv.DictWriter(file, self._columns)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file beside its place and move it there: it is never half written."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(text.encode("utf-8"))  # as it is: a table has its own line ends
+    partial.replace(path)
 
 
 def _rounded(row: dict[str, float]) -> dict[str, str]:

@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import partial
@@ -19,6 +18,7 @@ from wavestill.evaluation.bench.subject import Subject
 from wavestill.evaluation.bench.table import samplers
 from wavestill.evaluation.bench.timing import Clock, Run, Spread, in_rounds, size_for
 from wavestill.machine import describe_machine, wavestill_commit, wavestill_version
+from wavestill.nn.threads import torch_threads
 
 FIRST_SOUND_S = 0.02
 """How much sound must be ready before it can be played, in seconds."""
@@ -60,7 +60,7 @@ def bench(
             f"threads {num_threads}, repeats {repeats} and seconds {seconds:g} must be positive"
         )
     progress = progress or (lambda stage, share: None)
-    with _threads(num_threads):
+    with torch_threads(num_threads):
         ready, skipped = samplers(subject, groups, num_threads)
         if not ready:
             raise ValueError("there is nothing to measure: " + "; ".join(skipped.values()))
@@ -213,13 +213,3 @@ def _describe(subject: Subject) -> dict[str, Any]:
                 "receptive_field_samples": model.receptive_field,
             }
     return described
-
-
-@contextmanager
-def _threads(num_threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(num_threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
