@@ -1,9 +1,8 @@
 """Run by test_house.py: imports each module of wavestill in a process that holds none of it.
 
-Usage: ``python imports_alone.py PRELOAD HIDE MODULE...``. PRELOAD and HIDE are comma-separated
-lists: third-party packages imported once and inherited by every fork, and packages whose import
-is made to fail. Prints one JSON line per module: its name, its error if any, and the packages
-that its import brought in.
+Usage: ``python imports_alone.py PRELOAD MODULE...``. PRELOAD is a comma-separated list of
+third-party packages, imported once and inherited by every fork. Prints one JSON line per module:
+its name, its error if any, and the packages that its import brought in.
 """
 
 import contextlib
@@ -31,12 +30,10 @@ def report(module: str) -> dict[str, object]:
 
 
 def main() -> None:
-    preload, hide, *modules = sys.argv[1:]
+    preload, *modules = sys.argv[1:]
     for name in filter(None, preload.split(",")):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    for name in filter(None, hide.split(",")):
-        sys.modules[name] = None  # type: ignore[assignment]
     for module in modules:
         child = os.fork()
         if child == 0:
