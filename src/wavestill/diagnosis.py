@@ -46,7 +46,7 @@ def diagnose() -> dict[str, Any]:
         "system": platform.platform(),
         "machine": describe_machine(),
         "processor_features": _features(),
-        "kernel": {"built_for": sets, "used": kernel_set()},
+        "kernel": {"runs_here": sets, "used": kernel_set()},
         "torch": {
             "cpu": torch.backends.cpu.get_cpu_capability(),
             "mkldnn": has_mkldnn,
