@@ -144,8 +144,8 @@ def test_the_page_is_served_and_names_nothing_outside(client: TestClient):
     for name, content in page_files().items():
         answer = client.get(f"/{name}")
         assert answer.content == content
-        text = content.decode()
-        if not name.endswith(".svg"):
+        if not name.endswith((".svg", ".flac")):
+            text = content.decode()
             assert "http://" not in text
             assert "https://" not in text
     elements = Elements(page_files()["index.html"].decode()).found
@@ -224,6 +224,18 @@ def test_the_page_speaks(browser: Chromium, served: Server, recordings: Path, tm
             assert browser.run("document.documentElement.scrollWidth") <= width  # no sideways
             browser.wait(lambda: browser.run(LIT))  # drawn anew in the new size
     browser.look(width=1280, dark=False)
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_newcomer_hears_the_voice_by_two_buttons(browser: Chromium, served: Server):
+    browser.open(f"http://127.0.0.1:{served.bound_port}/")
+    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    browser.click("#demo")
+    browser.wait(lambda: "demo.flac, 3.04 s" in browser.text("#chosen"))
+    browser.click("#speak")
+    browser.wait(lambda: settled(browser), 60)
+    assert browser.text("#status").startswith("Done")
 
 
 LIT = """(() => {
@@ -314,7 +326,7 @@ def test_the_student_speaks_without_a_server(browser: Chromium, tiny_voice: Voic
     browser.open(f"http://127.0.0.1:{plain.server_port}/")
     browser.wait(lambda: "tiny" in browser.text("#voice"))
     browser.click("#demo")
-    browser.wait(lambda: "demo.wav" in browser.text("#chosen"))
+    browser.wait(lambda: "demo.flac" in browser.text("#chosen"))
     browser.run("document.querySelector('#seed').value = 9")
     browser.click("#speak")
     browser.wait(lambda: settled(browser), 120)

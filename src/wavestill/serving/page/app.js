@@ -1,5 +1,5 @@
 // The page: from a recording to a copy that is seen, heard and measured while it is made.
-import { demoRecording, drawn, findStudent } from "./browser.js";
+import { demoFrames, drawn, findStudent } from "./browser.js";
 import { drawHeat, drawMel, drawWave } from "./draw.js";
 import { melFrames } from "./mel.js";
 import { pitchFrames } from "./pitch.js";
@@ -41,7 +41,6 @@ async function begin() {
     return;
   }
   $("error").textContent = "";
-  $("demo").hidden = !page.student?.has_demo;
   $("kl-figure").hidden = !page.voice.has_kl; // it needs the teacher
   const { id, spec } = page.voice;
   $("voice").textContent = `Voice “${id}”, ${spec.sample_rate.toLocaleString()} Hz`;
@@ -85,9 +84,11 @@ function complain(text) {
 
 // ---- a recording
 
-async function take(name, bytes, more = {}) {
+/** Take a recording; `opening` promises its bytes and, if they are known, its frames. */
+async function take(name, opening) {
   $("error").textContent = "";
   try {
+    const { bytes, ...more } = await opening;
     if (!page.voice) throw new Error("There is no voice yet.");
     const { spec } = page.voice;
     const wave = await decode(bytes, spec.sample_rate);
@@ -108,6 +109,14 @@ async function take(name, bytes, more = {}) {
   refresh();
 }
 
+const opened = async (file) => ({ bytes: await file.arrayBuffer() });
+
+async function openedDemo() {
+  const answer = await fetch("demo.flac").catch(() => null);
+  if (!answer?.ok) throw new Error("The demo recording cannot be fetched; is the service running?");
+  return { bytes: await answer.arrayBuffer(), ...(page.student ? await demoFrames() : {}) };
+}
+
 async function toggleRecording() {
   $("error").textContent = "";
   if (page.recorder) {
@@ -116,7 +125,7 @@ async function toggleRecording() {
     $("record").textContent = "Record the microphone";
     $("record").setAttribute("aria-pressed", "false");
     $("level").hidden = true;
-    await take("microphone.wav", await recorder.stop());
+    await take("microphone.wav", recorder.stop());
     return;
   }
   try {
@@ -318,13 +327,10 @@ function addSound(title, wave) {
 $("choose").onclick = () => $("file").click();
 $("file").onchange = async () => {
   const [file] = $("file").files;
-  if (file) await take(file.name, await file.arrayBuffer());
+  if (file) await take(file.name, opened(file));
   $("file").value = "";
 };
-$("demo").onclick = async () => {
-  const { recording, frames, gainDb: gain } = await demoRecording();
-  await take("demo.wav", recording, { frames, gainDb: gain });
-};
+$("demo").onclick = () => take("demo.flac", openedDemo());
 $("record").onclick = toggleRecording;
 $("stop").onclick = () => page.running?.abort();
 $("token").onchange = begin;
@@ -344,7 +350,7 @@ for (const kind of ["dragleave", "drop"]) {
 document.body.addEventListener("drop", async (event) => {
   event.preventDefault();
   const [file] = event.dataTransfer.files;
-  if (file && !page.running && !page.recorder) await take(file.name, await file.arrayBuffer());
+  if (file && !page.running && !page.recorder) await take(file.name, opened(file));
 });
 window.addEventListener("resize", redraw);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);

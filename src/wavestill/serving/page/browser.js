@@ -7,14 +7,13 @@ export async function findStudent() {
   return answer.json();
 }
 
-/** The demo recording beside the page, with the frames that the service would make of it. */
-export async function demoRecording() {
-  const [recording, frames, told] = await Promise.all([
-    fetch("demo.wav").then((answer) => answer.arrayBuffer()),
+/** The frames that the service would make of the demo recording, beside the exported page. */
+export async function demoFrames() {
+  const [frames, told] = await Promise.all([
     fetch("demo_frames.bin").then((answer) => answer.arrayBuffer()),
     fetch("demo.json").then((answer) => answer.json()),
   ]);
-  return { recording, frames: new Float32Array(frames), gainDb: told.gain_db };
+  return { frames: new Float32Array(frames), gainDb: told.gain_db };
 }
 
 let worker = null;

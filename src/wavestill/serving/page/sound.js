@@ -88,7 +88,7 @@ export class Recorder {
     return this.parts.reduce((sum, part) => sum + part.length, 0) / this.context.sampleRate;
   }
 
-  /** End; the recording as a WAV. */
+  /** End; the recording as the bytes of a WAV. */
   async stop() {
     this.stream.getTracks().forEach((track) => track.stop());
     this.node.disconnect();
@@ -100,7 +100,7 @@ export class Recorder {
       wave.set(part, at);
       at += part.length;
     }
-    return wavOf(wave, sampleRate);
+    return { bytes: wavOf(wave, sampleRate) };
   }
 }
 
