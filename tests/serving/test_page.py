@@ -238,6 +238,70 @@ def test_a_newcomer_hears_the_voice_by_two_buttons(browser: Chromium, served: Se
     assert browser.text("#status").startswith("Done")
 
 
+CONTEXTS = """(() => {
+    const Real = window.AudioContext;
+    window.made = [];
+    window.AudioContext = class extends Real {
+        constructor(...given) { super(...given); window.made.push(this); }
+    };
+})()"""
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_what_sounds_can_be_stopped_and_gives_its_context_back(browser: Chromium, served: Server):
+    browser.open(f"http://127.0.0.1:{served.bound_port}/")
+    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    browser.run(CONTEXTS)
+    open_ones = "window.made.filter(context => context.state !== 'closed').length"
+    can_stop = "!document.querySelector('#stop').disabled"
+    browser.click("#demo")
+    browser.wait(lambda: "demo.flac" in browser.text("#chosen"))
+    for _ in range(2):  # the second silences the first
+        browser.click("#speak")
+        browser.wait(lambda: browser.text("#status").startswith("Done"), 60)
+        assert browser.run(can_stop)  # made sooner than it is heard
+        assert browser.run(open_ones) == 1
+    browser.click("#stop")
+    browser.wait(lambda: browser.run(open_ones) == 0)
+    assert not browser.run(can_stop)
+    browser.click("#speak")
+    browser.wait(lambda: browser.text("#status").startswith("Done"), 60)
+    browser.wait(lambda: browser.run(open_ones) == 0)  # heard to its end
+    assert not browser.run(can_stop)
+    assert browser.complaints() == []
+
+
+@pytest.mark.slow
+@needs_chromium
+@pytest.mark.parametrize(("every_ms", "gapless_from"), [(20, 1), (150, 4)])
+def test_sound_is_played_without_gaps(browser: Chromium, served: Server, every_ms, gapless_from):
+    """Ten stretches of a tenth of a second, made faster and slower than they sound."""
+    browser.open(f"http://127.0.0.1:{served.bound_port}/")
+    told = browser.run(f"""import("/sound.js").then(async ({{ Player }}) => {{
+        const starts = [];
+        const start = AudioBufferSourceNode.prototype.start;
+        AudioBufferSourceNode.prototype.start = function (when) {{
+            starts.push(when);
+            start.call(this, when);
+        }};
+        const ended = new Promise((resolve) => {{ window.player = new Player(8000, resolve); }});
+        await player.context.resume();
+        player.expect(8000);
+        let firstAfter = 0;
+        for (let made = 1; made <= 10; made++) {{
+            await new Promise((resolve) => setTimeout(resolve, {every_ms}));
+            player.push(new Float32Array(800).fill(0.1));
+            if (!firstAfter && starts.length) firstAfter = made;
+        }}
+        await ended;
+        AudioBufferSourceNode.prototype.start = start;
+        return {{ starts, firstAfter }};
+    }})""")
+    assert np.diff(told["starts"]) == pytest.approx(0.1)
+    assert told["firstAfter"] >= gapless_from
+
+
 LIT = """(() => {
     const canvas = document.querySelector("#mel-out");
     const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;

@@ -22,6 +22,7 @@ const page = {
   input: null, // { name, bytes, wave, frames?, gainDb? }
   copy: null, // { wave, mel, kl, total }
   running: null, // AbortController
+  player: null, // while it sounds
   recorder: null,
 };
 
@@ -70,7 +71,7 @@ const sampler = () => document.querySelector("[name=sampler]:checked")?.value;
 
 function refresh() {
   $("speak").disabled = !page.input || !page.voice || Boolean(page.running || page.recorder);
-  $("stop").disabled = !page.running;
+  $("stop").disabled = !page.running && !page.player;
   $("choose").disabled = $("demo").disabled = Boolean(page.running || page.recorder);
   $("record").disabled = Boolean(page.running);
 }
@@ -128,6 +129,7 @@ async function toggleRecording() {
     await take("microphone.wav", recorder.stop());
     return;
   }
+  page.player?.stop();
   try {
     page.recorder = await Recorder.begin((level) => {
       $("level").value = level;
@@ -150,12 +152,16 @@ async function speak() {
   const chosen = sampler();
   const { spec, num_features: columns } = page.voice;
   const controller = (page.running = new AbortController());
+  page.player?.stop();
   $("error").textContent = "";
   for (const id of ["latency", "speed", "length", "kl-mean"]) $(id).textContent = "–";
+  const player = new Player(spec.sample_rate, () => {
+    if (page.player === player) page.player = null;
+    refresh();
+  });
+  page.player = player;
   refresh();
   say("Preparing …");
-  // Within the click that allows it to sound.
-  const player = new Player(spec.sample_rate);
   const total = Math.ceil(page.input.wave.length / spec.hop_samples);
   page.copy = { wave: new Float32Array(total * spec.hop_samples), length: 0, kl: [], total };
   page.copy.mel = [];
@@ -172,7 +178,8 @@ async function speak() {
     const { frames, gain, npy } = await framesFor(chosen, asked.token, signal);
     page.copy.total = frames.length / columns;
     const began = performance.now();
-    const heard = (wave) => hear(wave, began, player, chosen);
+    const heard = (wave) => hear(wave, began, player);
+    player.expect(page.copy.total * spec.hop_samples);
     say("Speaking …");
     if (chosen === "browser") {
       const factor = 10 ** (-gain / 20);
@@ -233,7 +240,7 @@ async function framesFor(chosen, token, signal) {
 }
 
 /** Take a stretch of sound: play, measure, and draw what it adds. */
-function hear(wave, began, player, chosen) {
+function hear(wave, began, player) {
   const { copy } = page;
   const { spec } = page.voice;
   const now = performance.now();
@@ -243,8 +250,7 @@ function hear(wave, began, player, chosen) {
   const seconds = copy.length / spec.sample_rate;
   $("length").textContent = `${seconds.toFixed(2)} s`;
   $("speed").textContent = `${(seconds / ((now - began) / 1000)).toFixed(2)} × real time`;
-  // what comes slower than it sounds would stutter: it is heard afterwards
-  if (chosen !== "speculative") player.push(wave);
+  player.push(wave);
   extendMel(copy, spec);
   redraw();
 }
@@ -332,7 +338,10 @@ $("file").onchange = async () => {
 };
 $("demo").onclick = () => take("demo.flac", openedDemo());
 $("record").onclick = toggleRecording;
-$("stop").onclick = () => page.running?.abort();
+$("stop").onclick = () => {
+  page.running?.abort();
+  page.player?.stop();
+};
 $("token").onchange = begin;
 $("form").onsubmit = (event) => {
   event.preventDefault();
