@@ -327,6 +327,67 @@ def test_the_microphone_is_recorded(browser: Chromium, served: Server):
 
 @pytest.mark.slow
 @needs_chromium
+def test_the_microphone_is_asked_for_once(browser: Chromium, served: Server):
+    browser.open(f"http://127.0.0.1:{served.bound_port}/")
+    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    browser.run("""(() => {
+        const asked = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        window.streams = [];
+        navigator.mediaDevices.getUserMedia = async (...given) => {
+            const stream = await asked(...given);
+            window.streams.push(stream);
+            return stream;
+        };
+        const button = document.querySelector("#record");
+        button.click();
+        button.click(); // while the browser asks
+    })()""")
+    browser.wait(lambda: browser.text("#record") == "Stop recording")
+    time.sleep(0.5)
+    browser.click("#record")
+    browser.wait(lambda: "microphone.wav" in browser.text("#chosen"))
+    states = "window.streams.flatMap(s => s.getTracks().map(t => t.readyState))"
+    assert browser.run(states) == ["ended"]
+    browser.run("Object.defineProperty(navigator, 'mediaDevices', { value: undefined })")
+    browser.click("#record")
+    browser.wait(lambda: "https" in browser.text("#error"))
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_recording_is_not_taken_while_another_is_spoken(browser: Chromium, served: Server):
+    browser.open(f"http://127.0.0.1:{served.bound_port}/")
+    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    browser.click("#demo")
+    browser.wait(lambda: "demo.flac" in browser.text("#chosen"))
+    browser.wait(lambda: not browser.run("document.querySelector('#speak').disabled"))
+    # decoding another takes its time: Speak waits for it
+    browser.run("""(() => {
+        const decoded = OfflineAudioContext.prototype.decodeAudioData;
+        OfflineAudioContext.prototype.decodeAudioData = async function (bytes) {
+            await new Promise((resolve) => setTimeout(resolve, 300));
+            return decoded.call(this, bytes);
+        };
+        document.querySelector("#demo").click();
+        document.querySelector("#speak").click();
+    })()""")
+    time.sleep(0.6)
+    browser.wait(lambda: not browser.run("document.querySelector('#speak').disabled"), 60)
+    browser.click("#speak")
+    browser.run("""(() => {
+        const event = new DragEvent("drop", { dataTransfer: new DataTransfer(), bubbles: true });
+        event.dataTransfer.items.add(new File(["no"], "dropped.wav"));
+        document.body.dispatchEvent(event);
+    })()""")
+    assert "drop it again" in browser.text("#status")
+    browser.wait(lambda: settled(browser), 60)
+    assert browser.text("#status").startswith("Done")
+    assert browser.run("document.querySelectorAll('#sounds li').length") == 3
+    assert browser.complaints() == []
+
+
+@pytest.mark.slow
+@needs_chromium
 def test_errors_are_told(browser: Chromium, served: Server, tmp_path: Path):
     browser.open(f"http://127.0.0.1:{served.bound_port}/")
     browser.wait(lambda: "tiny" in browser.text("#voice"))

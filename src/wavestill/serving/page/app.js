@@ -24,6 +24,7 @@ const page = {
   running: null, // AbortController
   player: null, // while it sounds
   recorder: null,
+  opening: null, // a promise: of a recording, or of the microphone
 };
 
 // ---- beginning
@@ -70,9 +71,10 @@ function showSamplers(names) {
 const sampler = () => document.querySelector("[name=sampler]:checked")?.value;
 
 function refresh() {
-  $("speak").disabled = !page.input || !page.voice || Boolean(page.running || page.recorder);
+  const isBusy = Boolean(page.running || page.recorder);
+  $("speak").disabled = !page.input || !page.voice || isBusy || Boolean(page.opening);
   $("stop").disabled = !page.running && !page.player;
-  $("choose").disabled = $("demo").disabled = Boolean(page.running || page.recorder);
+  $("choose").disabled = $("demo").disabled = isBusy;
   $("record").disabled = Boolean(page.running);
 }
 
@@ -88,11 +90,14 @@ function complain(text) {
 /** Take a recording; `opening` promises its bytes and, if they are known, its frames. */
 async function take(name, opening) {
   $("error").textContent = "";
+  page.opening = opening;
+  refresh();
   try {
     const { bytes, ...more } = await opening;
     if (!page.voice) throw new Error("There is no voice yet.");
     const { spec } = page.voice;
     const wave = await decode(bytes, spec.sample_rate);
+    if (page.opening !== opening) return; // another was chosen meanwhile
     const seconds = wave.length / spec.sample_rate;
     const most = page.voice.max_seconds ?? Infinity;
     if (seconds > most) {
@@ -105,8 +110,9 @@ async function take(name, opening) {
     say(`${name} is taken. Speak copies it.`);
     redraw();
   } catch (error) {
-    complain(error.message);
+    if (page.opening === opening) complain(error.message);
   }
+  if (page.opening === opening) page.opening = null;
   refresh();
 }
 
@@ -119,6 +125,7 @@ async function openedDemo() {
 }
 
 async function toggleRecording() {
+  if (page.opening) return; // the browser still asks whether it may
   $("error").textContent = "";
   if (page.recorder) {
     const recorder = page.recorder;
@@ -131,11 +138,13 @@ async function toggleRecording() {
   }
   page.player?.stop();
   try {
-    page.recorder = await Recorder.begin((level) => {
+    page.opening = Recorder.begin((level) => {
       $("level").value = level;
       const limit = page.voice?.max_seconds ?? 60;
       if (page.recorder?.seconds > limit - 0.2) toggleRecording();
     });
+    refresh();
+    page.recorder = await page.opening;
     $("record").textContent = "Stop recording";
     $("record").setAttribute("aria-pressed", "true");
     $("level").hidden = false;
@@ -143,6 +152,7 @@ async function toggleRecording() {
   } catch (error) {
     complain(`The microphone cannot be used: ${error.message}`);
   }
+  page.opening = null;
   refresh();
 }
 
@@ -359,7 +369,9 @@ for (const kind of ["dragleave", "drop"]) {
 document.body.addEventListener("drop", async (event) => {
   event.preventDefault();
   const [file] = event.dataTransfer.files;
-  if (file && !page.running && !page.recorder) await take(file.name, opened(file));
+  if (!file) return;
+  if (page.running || page.recorder) say("Stop first; then drop it again.");
+  else await take(file.name, opened(file));
 });
 window.addEventListener("resize", redraw);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);

@@ -67,9 +67,18 @@ export function gainDb(wave, levelDbfs) {
 export class Recorder {
   /** Ask for the microphone and begin; `onLevel` hears the peak of each stretch, 0 to 1. */
   static async begin(onLevel) {
+    if (!navigator.mediaDevices) {
+      throw new Error("browsers give it to pages over https or of this machine only");
+    }
     const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
     const context = new AudioContext();
-    await context.audioWorklet.addModule(new URL("./capture.js", import.meta.url));
+    try {
+      await context.audioWorklet.addModule(new URL("./capture.js", import.meta.url));
+    } catch (error) {
+      stream.getTracks().forEach((track) => track.stop());
+      context.close();
+      throw error;
+    }
     return new Recorder(stream, context, onLevel);
   }
 
@@ -95,6 +104,7 @@ export class Recorder {
     this.node.disconnect();
     const sampleRate = this.context.sampleRate;
     await this.context.close();
+    if (!this.parts.length) throw new Error("Nothing was recorded yet; let it run a little longer.");
     const wave = new Float32Array(this.parts.reduce((sum, part) => sum + part.length, 0));
     let at = 0;
     for (const part of this.parts) {
