@@ -4,6 +4,7 @@ import asyncio
 import functools
 import http.server
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -155,6 +156,8 @@ def test_the_page_is_served_and_names_nothing_outside(client: TestClient):
         if tag == "canvas":
             assert attributes["role"] == "img"
             assert attributes["aria-label"]
+        if (attributes.get("href") or "").startswith("#"):
+            assert attributes["href"][1:] in known
         if "aria-labelledby" in attributes:
             assert attributes["aria-labelledby"] in known
     assert any(a.get("role") == "status" for _, a in elements)
@@ -317,7 +320,7 @@ def test_the_microphone_is_recorded(browser: Chromium, served: Server):
     browser.click("#record")
     browser.wait(lambda: browser.run("document.querySelector('#level').value") > 0)
     time.sleep(1.5)
-    assert browser.run("document.querySelector('#record').getAttribute('aria-pressed')") == "true"
+    assert browser.text("#record") == "Stop recording"
     browser.click("#record")
     browser.wait(lambda: "microphone.wav" in browser.text("#chosen"))
     browser.click("#speak")
@@ -384,6 +387,90 @@ def test_a_recording_is_not_taken_while_another_is_spoken(browser: Chromium, ser
     assert browser.text("#status").startswith("Done")
     assert browser.run("document.querySelectorAll('#sounds li').length") == 3
     assert browser.complaints() == []
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_keyboard_keeps_its_place(browser: Chromium, served: Server):
+    focused = "document.activeElement.id"
+    browser.open(f"http://127.0.0.1:{served.bound_port}/")
+    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    browser.press("Tab", 9)
+    assert browser.run(focused) == "choose"
+    for _ in range(2):
+        browser.press("Tab", 9)
+    browser.press("Enter", 13)
+    browser.wait(lambda: "demo.flac" in browser.text("#chosen"))
+    assert browser.run(focused) == "demo"
+    for _ in range(3):  # past the sampler and the seed
+        browser.press("Tab", 9)
+    assert browser.run(focused) == "speak"
+    browser.press("Enter", 13)
+    browser.wait(lambda: browser.run(focused) == "stop")
+    browser.press("Enter", 13)
+    browser.wait(lambda: browser.run(focused) == "speak")
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_everything_has_a_name_and_little_is_announced(browser: Chromium, served: Server):
+    browser.open(f"http://127.0.0.1:{served.bound_port}/")
+    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    browser.run("""(() => {
+        window.said = [];
+        const status = document.querySelector("#status");
+        new MutationObserver(() => window.said.push(status.textContent))
+            .observe(status, { childList: true });
+    })()""")
+    browser.click("#demo")
+    browser.wait(lambda: "demo.flac" in browser.text("#chosen"))
+    browser.click("#speak")
+    browser.wait(lambda: settled(browser), 60)
+    said = browser.run("window.said.map(text => text.split(' ')[0])")
+    assert said == ["demo.flac", "Preparing", "Speaking", "Done:"]
+    browser.wait(lambda: "so far" not in str(names(browser)))
+    for role, name in names(browser):
+        assert name, role
+    assert sum(role == "image" for role, _ in names(browser)) == 4
+
+
+def names(browser: Chromium) -> list[tuple[str, str]]:
+    """What a screen reader is told of controls and pictures: roles and names."""
+    roles = {"button", "link", "radio", "spinbutton", "combobox", "textbox", "image", "Audio"}
+    nodes = browser.send("Accessibility.getFullAXTree")["nodes"]
+    told = [
+        (node["role"]["value"], node.get("name", {}).get("value", ""))
+        for node in nodes
+        if not node["ignored"]
+    ]
+    return [(role, name) for role, name in told if role in roles]
+
+
+LEAST = {"--ink": 4.5, "--quiet": 4.5, "--bad": 4.5, "--accent": 4.5, "--edge": 3.0}
+
+
+def test_colours_are_told_apart():
+    """WCAG 2.2 AA: text 4.5 : 1 against what it stands on, edges of controls 3 : 1."""
+    style = page_files()["style.css"].decode()
+    light, dark = re.findall(r":root \{([^}]*)\}", style)
+    for scheme in (light, dark):
+        colours = dict(re.findall(r"(--[\w-]+): #(\w{6})", scheme))
+        for name, least in LEAST.items():
+            for ground in ("--page", "--card"):
+                assert contrast(colours[name], colours[ground]) >= least, (name, ground)
+        assert contrast(colours["--on-accent"], colours["--accent"]) >= 4.5
+
+
+def contrast(one: str, other: str) -> float:
+    """The ratio of two colours' luminances, WCAG's definition."""
+
+    def luminance(colour: str) -> float:
+        levels = np.frombuffer(bytes.fromhex(colour), np.uint8) / 255
+        linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.slow

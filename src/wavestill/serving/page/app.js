@@ -73,9 +73,13 @@ const sampler = () => document.querySelector("[name=sampler]:checked")?.value;
 function refresh() {
   const isBusy = Boolean(page.running || page.recorder);
   $("speak").disabled = !page.input || !page.voice || isBusy || Boolean(page.opening);
+  const focused = document.activeElement;
   $("stop").disabled = !page.running && !page.player;
   $("choose").disabled = $("demo").disabled = isBusy;
   $("record").disabled = Boolean(page.running);
+  // a button that is disabled loses the keyboard's place: its counterpart takes it
+  if (focused === $("speak") && focused.disabled) $("stop").focus();
+  if (focused === $("stop") && focused.disabled) $("speak").focus();
 }
 
 const say = (text) => ($("status").textContent = text);
@@ -131,7 +135,7 @@ async function toggleRecording() {
     const recorder = page.recorder;
     page.recorder = null;
     $("record").textContent = "Record the microphone";
-    $("record").setAttribute("aria-pressed", "false");
+    $("record").classList.remove("on");
     $("level").hidden = true;
     await take("microphone.wav", recorder.stop());
     return;
@@ -146,7 +150,7 @@ async function toggleRecording() {
     refresh();
     page.recorder = await page.opening;
     $("record").textContent = "Stop recording";
-    $("record").setAttribute("aria-pressed", "true");
+    $("record").classList.add("on");
     $("level").hidden = false;
     say("Recording …");
   } catch (error) {
@@ -304,8 +308,9 @@ function draw() {
   const seconds = (length) => `${(length / spec.sample_rate).toFixed(2)} seconds`;
   if (input) label("mel-in", `Mel spectrogram of ${input.name}, ${seconds(input.wave.length)}`);
   if (copy) {
-    label("mel-out", `Mel spectrogram of the copy, ${seconds(copy.length)} so far`);
-    label("wave", `Waveform of the copy, ${seconds(copy.length)} so far`);
+    const known = `${seconds(copy.length)}${page.running ? " so far" : ""}`;
+    label("mel-out", `Mel spectrogram of the copy, ${known}`);
+    label("wave", `Waveform of the copy, ${known}`);
   }
   if (kl.length) {
     const mean = kl.reduce((sum, nats) => sum + nats, 0) / kl.length;
