@@ -494,6 +494,59 @@ def test_errors_are_told(browser: Chromium, served: Server, tmp_path: Path):
     assert not browser.run("document.querySelector('#speak').disabled")  # it may be tried again
 
 
+BREAKS_OFF = {
+    "native": """
+        const Real = WebSocket;
+        window.WebSocket = class extends Real {
+            set onmessage(heard) {
+                super.onmessage = (event) => {
+                    heard(event);
+                    if (event.data instanceof ArrayBuffer) this.onclose();
+                };
+            }
+        };
+    """,
+    "speculative": """
+        const real = window.fetch;
+        window.fetch = async (...given) => {
+            const answer = await real(...given);
+            if (!given[0].startsWith("v1/vocode")) return answer;
+            const bytes = new Uint8Array(await answer.arrayBuffer()).slice(0, 4000);
+            let turn = 0;
+            return new Response(new ReadableStream({
+                pull: (to) => (turn++ ? to.error(new TypeError("network error")) : to.enqueue(bytes)),
+            }));
+        };
+    """,
+}
+
+
+@pytest.mark.slow
+@needs_chromium
+@pytest.mark.parametrize("sampler", BREAKS_OFF)
+def test_a_sound_that_breaks_off_is_told_and_kept(
+    browser: Chromium, served: Server, recordings: Path, sampler: str
+):
+    browser.open(f"http://127.0.0.1:{served.bound_port}/")
+    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    browser.upload("#file", sorted(recordings.glob("*.wav"))[0])
+    browser.wait(lambda: not browser.run("document.querySelector('#speak').disabled"))
+    browser.click(f"[value={sampler}]")
+    browser.run(f"(() => {{ {BREAKS_OFF[sampler]} }})()")
+    browser.run("document.querySelector('#seed').value = 7")
+    browser.click("#speak")
+    browser.run("document.querySelector('#seed').value = 8")  # of the next
+    browser.wait(lambda: settled(browser), 60)
+    assert "closed before the end" in browser.text("#error")
+    assert "seed 7: buzz0.wav, its beginning" in browser.text("#sounds li")
+    # what is not there at all is told as well, and one can go on
+    browser.run("window.fetch = () => Promise.reject(new TypeError('Failed to fetch'))")
+    browser.click("#speak")
+    browser.wait(lambda: "does not answer" in browser.text("#error"))
+    assert browser.run("document.querySelectorAll('#sounds li').length") == 2
+    assert not browser.run("document.querySelector('#speak').disabled")
+
+
 @pytest.mark.slow
 @needs_chromium
 def test_a_token_is_asked_for(browser: Chromium, tiny_voice: Voice):

@@ -180,14 +180,14 @@ async function speak() {
   page.copy = { wave: new Float32Array(total * spec.hop_samples), length: 0, kl: [], total };
   page.copy.mel = [];
   redraw();
-  let finished = false;
+  const asked = {
+    sampler: chosen,
+    seed: Number($("seed").value),
+    ...(page.voice.speakers.length ? { speaker: $("speaker").value } : {}),
+    ...($("token").value ? { token: $("token").value } : {}),
+  };
+  let title = `${SAMPLERS[chosen][0]}, seed ${asked.seed}: ${page.input.name}`;
   try {
-    const asked = {
-      sampler: chosen,
-      seed: Number($("seed").value),
-      ...(page.voice.speakers.length ? { speaker: $("speaker").value } : {}),
-      ...($("token").value ? { token: $("token").value } : {}),
-    };
     const signal = controller.signal;
     const { frames, gain, npy } = await framesFor(chosen, asked.token, signal);
     page.copy.total = frames.length / columns;
@@ -209,18 +209,15 @@ async function speak() {
       const toldKl = (values, first) => (page.copy.kl.splice(first, Infinity, ...values), redraw());
       await streamed(frames, page.voice, { ...asked, kl, gain_db: gain }, { signal, heard, toldKl });
     }
-    finished = true;
+    say(`Done: ${$("length").textContent} at ${$("speed").textContent}.`);
   } catch (error) {
+    title += ", its beginning";
     if (error.name === "AbortError") say("Stopped.");
     else complain(`It could not be spoken: ${error.message}`);
     player.stop();
   }
   page.running = null;
-  if (finished) {
-    const wave = page.copy.wave.subarray(0, page.copy.length);
-    addSound(`${SAMPLERS[chosen][0]}, seed ${$("seed").value}`, wave);
-    say(`Done: ${$("length").textContent} at ${$("speed").textContent}.`);
-  }
+  if (page.copy.length) addSound(title, page.copy.wave.subarray(0, page.copy.length));
   redraw();
   refresh();
 }
