@@ -549,6 +549,43 @@ def test_a_sound_that_breaks_off_is_told_and_kept(
 
 @pytest.mark.slow
 @needs_chromium
+def test_sounds_are_compared_one_by_one_and_the_oldest_let_go(browser: Chromium, served: Server):
+    browser.open(f"http://127.0.0.1:{served.bound_port}/")
+    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    browser.run("""(() => {
+        window.kept = 0;
+        const [made, revoked] = [URL.createObjectURL, URL.revokeObjectURL];
+        URL.createObjectURL = (blob) => (window.kept++, made(blob));
+        URL.revokeObjectURL = (address) => (window.kept--, revoked(address));
+    })()""")
+    for count in range(1, 15):
+        browser.click("#demo")
+        taken = f"document.querySelectorAll('#sounds li').length === {min(count, 12)}"
+        browser.wait(lambda taken=taken: browser.run(taken))
+        browser.wait(lambda: not browser.run("document.querySelector('#speak').disabled"))
+    assert browser.run("window.kept") == 12
+    playing = browser.run("""(async () => {
+        const sounds = [...document.querySelectorAll("#sounds audio")];
+        await sounds[0].play();
+        await sounds[1].play();
+        await new Promise((resolve) => setTimeout(resolve, 100));
+        return sounds.map((audio) => !audio.paused);
+    })()""")
+    assert playing == [False, True] + 10 * [False]
+    # the axis is that of the pictures above it
+    ends = browser.run("""(() => {
+        const marks = document.querySelector("#axis").children;
+        const picture = document.querySelector("#wave").getBoundingClientRect();
+        const [first, last] = [marks[0], marks[marks.length - 1]];
+        return [first.textContent, last.textContent,
+            first.getBoundingClientRect().left - picture.left,
+            last.getBoundingClientRect().right - picture.right];
+    })()""")
+    assert ends == ["0.00 s", "3.04 s", pytest.approx(0, abs=1), pytest.approx(0, abs=1)]
+
+
+@pytest.mark.slow
+@needs_chromium
 def test_a_token_is_asked_for(browser: Chromium, tiny_voice: Voice):
     server = Server(Service(tiny_voice, "tiny", token="sesame"), "127.0.0.1", 0)
     thread = threading.Thread(target=lambda: asyncio.run(server.run_to_end()))

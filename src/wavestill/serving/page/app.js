@@ -13,7 +13,9 @@ const SAMPLERS = {
   browser: ["Student in this browser", "nothing leaves this machine"],
 };
 const REDRAWN_FRAMES = 8; // that a new stretch may still change, or that are its context
-const KL_FULL = 1; // nats: the brightest colour, unless there is more
+const KL_LEAST = 0.1; // nats: the brightest colour stands for no less
+const KL_SHARE = 0.95; // of the frames have a colour of their own: a few stand far out
+const SOUNDS_MAX = 12; // in the list: each is held in memory
 
 const $ = (id) => document.getElementById(id);
 const page = {
@@ -167,6 +169,7 @@ async function speak() {
   const { spec, num_features: columns } = page.voice;
   const controller = (page.running = new AbortController());
   page.player?.stop();
+  for (const audio of $("sounds").querySelectorAll("audio")) audio.pause();
   $("error").textContent = "";
   for (const id of ["latency", "speed", "length", "kl-mean"]) $(id).textContent = "–";
   const player = new Player(spec.sample_rate, () => {
@@ -294,13 +297,14 @@ function draw() {
   const { input, copy, voice } = page;
   if (!voice) return;
   const { spec } = voice;
-  const total = copy?.total ?? (input ? input.mel.length / spec.num_mels : 1);
+  const total = copy?.total ?? Math.ceil((input?.wave.length ?? 1) / spec.hop_samples);
   drawMel($("mel-in"), input?.mel ?? [], spec.num_mels, spec.num_mels, total);
   drawMel($("mel-out"), copy?.mel ?? [], spec.num_mels, spec.num_mels, total);
   const kl = copy?.kl ?? [];
-  const most = Math.max(KL_FULL, ...kl);
+  const most = Math.max(KL_LEAST, [...kl].sort((a, b) => a - b)[Math.floor(KL_SHARE * kl.length)]);
   $("kl").hidden = !kl.length;
   if (kl.length) drawHeat($("kl"), kl, total, most);
+  drawAxis(input ? (total * spec.hop_samples) / spec.sample_rate : 0);
   drawWave($("wave"), copy ? copy.wave.subarray(0, copy.length) : [], total * spec.hop_samples);
   const seconds = (length) => `${(length / spec.sample_rate).toFixed(2)} seconds`;
   if (input) label("mel-in", `Mel spectrogram of ${input.name}, ${seconds(input.wave.length)}`);
@@ -313,10 +317,17 @@ function draw() {
     const mean = kl.reduce((sum, nats) => sum + nats, 0) / kl.length;
     $("kl-mean").textContent = `${mean.toFixed(3)} nats`;
     label("kl", `KL per frame: mean ${mean.toFixed(3)}, at most ${Math.max(...kl).toFixed(2)} nats`);
-    $("legend").textContent = `KL per sample: dark is 0, bright is ${most.toFixed(1)} nats.`;
+    $("legend").textContent = `KL per sample: dark is 0, bright is ${most.toFixed(2)} nats or more.`;
   } else {
     $("legend").textContent = "";
   }
+}
+
+function drawAxis(seconds) {
+  const marks = seconds ? [0, seconds / 2, seconds].map((s) => `${s.toFixed(2)} s`) : [];
+  $("axis").replaceChildren(
+    ...marks.map((text) => Object.assign(document.createElement("span"), { textContent: text })),
+  );
 }
 
 const label = (id, text) => $(id).setAttribute("aria-label", text);
@@ -337,6 +348,10 @@ function addSound(title, wave) {
   link.setAttribute("aria-label", `Save ${title}`);
   item.append(heading, " · ", link, audio);
   $("sounds").prepend(item);
+  for (const old of [...$("sounds").children].slice(SOUNDS_MAX)) {
+    URL.revokeObjectURL(old.querySelector("audio").src);
+    old.remove();
+  }
   $("nothing").hidden = true;
 }
 
@@ -375,6 +390,17 @@ document.body.addEventListener("drop", async (event) => {
   if (page.running || page.recorder) say("Stop first; then drop it again.");
   else await take(file.name, opened(file));
 });
+// one at a time: the ear compares what it hears alone
+$("sounds").addEventListener(
+  "play",
+  ({ target }) => {
+    page.player?.stop();
+    for (const audio of $("sounds").querySelectorAll("audio")) {
+      if (audio !== target) audio.pause();
+    }
+  },
+  true, // such events do not bubble
+);
 window.addEventListener("resize", redraw);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 
