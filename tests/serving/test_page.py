@@ -514,7 +514,10 @@ BREAKS_OFF = {
             const bytes = new Uint8Array(await answer.arrayBuffer()).slice(0, 4000);
             let turn = 0;
             return new Response(new ReadableStream({
-                pull: (to) => (turn++ ? to.error(new TypeError("network error")) : to.enqueue(bytes)),
+                pull: (to) => {
+                    if (turn++) to.error(new TypeError("network error"));
+                    else to.enqueue(bytes);
+                },
             }));
         };
     """,
@@ -586,6 +589,25 @@ def test_sounds_are_compared_one_by_one_and_the_oldest_let_go(browser: Chromium,
 
 @pytest.mark.slow
 @needs_chromium
+def test_a_fine_recording_is_taken_though_it_is_large(
+    browser: Chromium, served: Server, tmp_path: Path
+):
+    """Two channels of floats at 48 kHz: four seconds are more bytes than five of 16 bits."""
+    import soundfile
+
+    wave = np.stack([vowel(48_000, 4.0)] * 2, axis=1)
+    soundfile.write(tmp_path / "fine.wav", wave, 48_000, subtype="FLOAT")
+    browser.open(f"http://127.0.0.1:{served.bound_port}/")
+    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    browser.upload("#file", tmp_path / "fine.wav")
+    browser.wait(lambda: "fine.wav, 4.00 s" in browser.text("#chosen"))
+    browser.click("#speak")
+    browser.wait(lambda: settled(browser), 60)
+    assert browser.text("#error") == ""
+
+
+@pytest.mark.slow
+@needs_chromium
 def test_a_token_is_asked_for(browser: Chromium, tiny_voice: Voice):
     server = Server(Service(tiny_voice, "tiny", token="sesame"), "127.0.0.1", 0)
     thread = threading.Thread(target=lambda: asyncio.run(server.run_to_end()))
@@ -642,5 +664,36 @@ def test_the_student_speaks_without_a_server(browser: Chromium, tiny_voice: Voic
     ours = synthesise(tiny_voice, frames, seed=9) * 10 ** (-gain_db / 20) * 32768
     # the same noise, and the same student by other code
     assert np.abs(np.array(made) - ours).max() < 3
+    # recordings of one's own: their frames are made beside the page, which stays awake
+    import soundfile
+
+    rate = tiny_voice.spec.sample_rate
+    soundfile.write(tmp_path / "own.wav", vowel(rate, 25.0), rate)
+    soundfile.write(tmp_path / "long.wav", vowel(rate, 31.0), rate)
+    browser.upload("#file", tmp_path / "own.wav")
+    browser.wait(lambda: "own.wav" in browser.text("#chosen"))
+    browser.click("#speak")
+    browser.run("""(() => {
+        window.naps = [];
+        let before = performance.now();
+        setInterval(() => {
+            window.naps.push(performance.now() - before);
+            before = performance.now();
+        }, 10);
+    })()""")
+    browser.wait(lambda: browser.text("#length") != "–", 60)
+    assert browser.run("Math.max(...window.naps)") < 500
+    browser.click("#stop")
+    browser.wait(lambda: "Stopped" in browser.text("#status"))
+    browser.upload("#file", tmp_path / "long.wav")
+    browser.wait(lambda: "at most 30 s" in browser.text("#error"))
+    # which also hold of what is too large to be unpacked
+    browser.run("""(() => {
+        const event = new DragEvent("drop", { dataTransfer: new DataTransfer(), bubbles: true });
+        const file = new File([new Uint8Array(65e6)], "huge.wav");
+        event.dataTransfer.items.add(file);
+        document.body.dispatchEvent(event);
+    })()""")
+    browser.wait(lambda: "at most 64 MB" in browser.text("#error"))
     plain.shutdown()
     plain.server_close()

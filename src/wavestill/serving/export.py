@@ -6,6 +6,7 @@ from pathlib import Path
 
 from wavestill.input_frames import frames_of_recording
 from wavestill.publish import Voice
+from wavestill.serving.limits import Limits
 from wavestill.serving.pages import page_files
 
 RUNTIME_VERSION = "1.30.0"
@@ -77,6 +78,7 @@ def export(voice: Voice, name: str, folder: Path, runtime: Path | None) -> list[
         **told,
         "id": name,
         "num_features": voice.spec.num_features,
+        "max_seconds": Limits().max_seconds,
     }
     (folder / "voice.json").write_text(json.dumps(voice_json, indent=1) + "\n")
     (folder / "demo.json").write_text(json.dumps({"gain_db": demo.gain_db}) + "\n")

@@ -1,8 +1,7 @@
 // The page: from a recording to a copy that is seen, heard and measured while it is made.
-import { demoFrames, drawn, findStudent } from "./browser.js";
+import { demoFrames, drawn, findStudent, framesHere } from "./browser.js";
 import { drawHeat, drawMel, drawWave } from "./draw.js";
 import { melFrames } from "./mel.js";
-import { pitchFrames } from "./pitch.js";
 import { NeedsToken, findVoice, framesOf, posted, streamed } from "./server.js";
 import { Player, Recorder, decode, gainDb, isWavOrFlac, wavOf } from "./sound.js";
 
@@ -93,6 +92,8 @@ function complain(text) {
 
 // ---- a recording
 
+const FILE_BYTES_MAX = 64e6; // an hour of MP3; more is not unpacked only to be called too long
+
 /** Take a recording; `opening` promises its bytes and, if they are known, its frames. */
 async function take(name, opening) {
   $("error").textContent = "";
@@ -122,7 +123,13 @@ async function take(name, opening) {
   refresh();
 }
 
-const opened = async (file) => ({ bytes: await file.arrayBuffer() });
+async function opened(file) {
+  if (file.size > FILE_BYTES_MAX) {
+    const [given, most] = [file.size, FILE_BYTES_MAX].map((bytes) => Math.ceil(bytes / 1e6));
+    throw new Error(`The file is of ${given} MB; give at most ${most} MB.`);
+  }
+  return { bytes: await file.arrayBuffer() };
+}
 
 async function openedDemo() {
   const answer = await fetch("demo.flac").catch(() => null);
@@ -229,7 +236,9 @@ async function speak() {
 async function framesFor(chosen, token, signal) {
   const { input, voice } = page;
   if (chosen !== "browser") {
-    const bytes = isWavOrFlac(input.bytes)
+    // as it is, unless its resolution makes it larger than what the service takes
+    const isTaken = isWavOrFlac(input.bytes) && input.bytes.byteLength <= voice.max_bytes;
+    const bytes = isTaken
       ? input.bytes
       : wavOf(input.wave, voice.spec.sample_rate);
     const made = await framesOf(bytes, voice, token, signal);
@@ -241,16 +250,7 @@ async function framesFor(chosen, token, signal) {
   const length = Math.ceil(input.wave.length / spec.hop_samples) * spec.hop_samples;
   const raised = new Float32Array(length);
   raised.set(input.wave.map((x) => x * 10 ** (gain / 20)));
-  const mel = melFrames(raised, spec);
-  if (!spec.pitch) return { frames: mel, gain };
-  const pitch = pitchFrames(raised, spec);
-  const columns = spec.num_mels + 2;
-  const frames = new Float32Array((mel.length / spec.num_mels) * columns);
-  for (let f = 0; f * columns < frames.length; f++) {
-    frames.set(mel.subarray(f * spec.num_mels, (f + 1) * spec.num_mels), f * columns);
-    frames.set(pitch.subarray(2 * f, 2 * f + 2), f * columns + spec.num_mels);
-  }
-  return { frames, gain };
+  return { frames: await framesHere(raised, spec, signal), gain };
 }
 
 /** Take a stretch of sound: play, measure, and draw what it adds. */
@@ -277,7 +277,8 @@ function extendMel(copy, spec) {
   if (known.length < spec.n_fft) return;
   const settled = Math.max(first ? REDRAWN_FRAMES : 0, 0);
   const frames = melFrames(known, spec).subarray(settled * spec.num_mels);
-  copy.mel.splice((first + settled) * spec.num_mels, Infinity, ...frames);
+  copy.mel.length = (first + settled) * spec.num_mels;
+  for (const level of frames) copy.mel.push(level);
 }
 
 // ---- what is seen and heard

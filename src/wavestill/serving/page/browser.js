@@ -18,8 +18,9 @@ export async function demoFrames() {
 
 let worker = null;
 
-/** Sound from frames: calls heard(Float32Array) as it is made. */
-export function drawn(frames, voice, { seed, speaker }, { signal, heard }) {
+/** Ask the worker, which keeps the page free meanwhile: `told` hears each answer, the last is
+ *  returned. */
+function ask(question, signal, told = () => {}) {
   worker ??= new Worker(new URL("./student.js", import.meta.url), { type: "module" });
   return new Promise((resolve, reject) => {
     const leave = () => {
@@ -29,15 +30,24 @@ export function drawn(frames, voice, { seed, speaker }, { signal, heard }) {
     };
     signal.addEventListener("abort", leave, { once: true });
     worker.onmessage = ({ data }) => {
-      if (data.sound) heard(data.sound);
+      told(data);
       if (data.error || data.done) signal.removeEventListener("abort", leave);
       if (data.error) reject(new Error(data.error));
-      if (data.done) resolve();
+      if (data.done) resolve(data);
     };
     worker.onerror = (event) => {
       worker = null;
+      signal.removeEventListener("abort", leave);
       reject(new Error(`the student could not be started (${event.message ?? "see the console"})`));
     };
-    worker.postMessage({ frames, voice, seed, speaker });
+    worker.postMessage(question);
   });
+}
+
+/** Frames of a recording, at the level of the voice. */
+export const framesHere = async (wave, spec, signal) => (await ask({ wave, spec }, signal)).frames;
+
+/** Sound from frames: calls heard(Float32Array) as it is made. */
+export function drawn(frames, voice, { seed, speaker }, { signal, heard }) {
+  return ask({ frames, voice, seed, speaker }, signal, ({ sound }) => sound && heard(sound));
 }
