@@ -54,6 +54,7 @@ async function begin() {
 }
 
 function showSamplers(names) {
+  $("drawn-by").hidden = false;
   $("samplers").replaceChildren(
     ...names.map((name, i) => {
       const label = document.createElement("label");
@@ -296,7 +297,10 @@ function redraw() {
 
 function draw() {
   const { input, copy, voice } = page;
-  if (!voice) return;
+  if (!voice) {
+    for (const id of ["mel-in", "mel-out", "wave"]) drawWave($(id), [], 1); // empty, of their size
+    return;
+  }
   const { spec } = voice;
   const total = copy?.total ?? Math.ceil((input?.wave.length ?? 1) / spec.hop_samples);
   drawMel($("mel-in"), input?.mel ?? [], spec.num_mels, spec.num_mels, total);
@@ -405,4 +409,5 @@ $("sounds").addEventListener(
 window.addEventListener("resize", redraw);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 
+redraw();
 begin();
