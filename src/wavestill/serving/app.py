@@ -98,6 +98,7 @@ class Service:
             "level_dbfs": self.voice.level_dbfs,
             "speakers": list(self.voice.speakers),
             "max_seconds": self.limits.max_seconds,
+            "max_bytes": self.limits.max_body_bytes(self.voice.spec),
             "max_frames": self.limits.max_frames(self.voice.spec),
             "measured": self.voice.measured,
         }

@@ -2,12 +2,11 @@
 
 import json
 import shutil
-from importlib.resources import as_file, files
 from pathlib import Path
 
-from wavestill.audio.files import read_sound, write_sound
 from wavestill.input_frames import frames_of_recording
 from wavestill.publish import Voice
+from wavestill.serving.limits import Limits
 from wavestill.serving.pages import page_files
 
 RUNTIME_VERSION = "1.30.0"
@@ -41,8 +40,6 @@ DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE,
 OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
 """
 
-_DEMO = "demo-004.flac"
-
 
 def export(voice: Voice, name: str, folder: Path, runtime: Path | None) -> list[str]:
     """Write the page, the student as ONNX and a demo recording with its frames.
@@ -75,28 +72,19 @@ def export(voice: Voice, name: str, folder: Path, runtime: Path | None) -> list[
             content.replace(b'data-mode="service"', b'data-mode="student"')
         )
     told = export_onnx(voice, folder / "student.onnx", part="stream", precision="float32")
-    gain_db = _write_demo(voice, folder)
+    demo = frames_of_recording(folder / "demo.flac", voice)
+    (folder / "demo_frames.bin").write_bytes(demo.frames.astype("<f4").tobytes())
     voice_json = {
         **told,
         "id": name,
         "num_features": voice.spec.num_features,
-        "has_demo": True,
+        "max_seconds": Limits().max_seconds,
     }
     (folder / "voice.json").write_text(json.dumps(voice_json, indent=1) + "\n")
-    (folder / "demo.json").write_text(json.dumps({"gain_db": gain_db}) + "\n")
+    (folder / "demo.json").write_text(json.dumps({"gain_db": demo.gain_db}) + "\n")
     if runtime is not None:
         (folder / "ort").mkdir(exist_ok=True)
         for needed in RUNTIME_FILES:
             shutil.copyfile(runtime / needed, folder / "ort" / needed)
         (folder / "ort" / "LICENCE.txt").write_text(_RUNTIME_LICENCE)
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-def _write_demo(voice: Voice, folder: Path) -> float:
-    """The demo recording and its frames; what it was raised by."""
-    with as_file(files("wavestill") / "data" / "demo_speech" / "wavs" / _DEMO) as path:
-        sound = read_sound(path)
-        copied = frames_of_recording(path, voice)
-    write_sound(folder / "demo.wav", sound.wave, sound.sample_rate)
-    (folder / "demo_frames.bin").write_bytes(copied.frames.astype("<f4").tobytes())
-    return copied.gain_db

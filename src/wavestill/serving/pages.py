@@ -12,6 +12,7 @@ MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".flac": "audio/flac",
 }
 
 HEADERS = {
@@ -23,15 +24,19 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 
+_DEMO = "demo-004.flac"
+
 
 def page_files() -> dict[str, bytes]:
-    """The files of the page by name."""
+    """The files of the page by name, and the demo recording as `demo.flac`."""
     folder = files("wavestill.serving") / "page"
-    return {
+    found = {
         entry.name: entry.read_bytes()
         for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
         if Path(entry.name).suffix in MEDIA_TYPES
     }
+    demo = files("wavestill") / "data" / "demo_speech" / "wavs" / _DEMO
+    return {**found, "demo.flac": demo.read_bytes()}
 
 
 def page_routes() -> list[Route]:

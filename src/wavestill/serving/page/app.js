@@ -1,8 +1,7 @@
 // The page: from a recording to a copy that is seen, heard and measured while it is made.
-import { demoRecording, drawn, findStudent } from "./browser.js";
+import { demoFrames, drawn, findStudent, framesHere } from "./browser.js";
 import { drawHeat, drawMel, drawWave } from "./draw.js";
 import { melFrames } from "./mel.js";
-import { pitchFrames } from "./pitch.js";
 import { NeedsToken, findVoice, framesOf, posted, streamed } from "./server.js";
 import { Player, Recorder, decode, gainDb, isWavOrFlac, wavOf } from "./sound.js";
 
@@ -13,7 +12,9 @@ const SAMPLERS = {
   browser: ["Student in this browser", "nothing leaves this machine"],
 };
 const REDRAWN_FRAMES = 8; // that a new stretch may still change, or that are its context
-const KL_FULL = 1; // nats: the brightest colour, unless there is more
+const KL_LEAST = 0.1; // nats: the brightest colour stands for no less
+const KL_SHARE = 0.95; // of the frames have a colour of their own: a few stand far out
+const SOUNDS_MAX = 12; // in the list: each is held in memory
 
 const $ = (id) => document.getElementById(id);
 const page = {
@@ -22,7 +23,9 @@ const page = {
   input: null, // { name, bytes, wave, frames?, gainDb? }
   copy: null, // { wave, mel, kl, total }
   running: null, // AbortController
+  player: null, // while it sounds
   recorder: null,
+  opening: null, // a promise: of a recording, or of the microphone
 };
 
 // ---- beginning
@@ -41,7 +44,6 @@ async function begin() {
     return;
   }
   $("error").textContent = "";
-  $("demo").hidden = !page.student?.has_demo;
   $("kl-figure").hidden = !page.voice.has_kl; // it needs the teacher
   const { id, spec } = page.voice;
   $("voice").textContent = `Voice “${id}”, ${spec.sample_rate.toLocaleString()} Hz`;
@@ -52,6 +54,7 @@ async function begin() {
 }
 
 function showSamplers(names) {
+  $("drawn-by").hidden = false;
   $("samplers").replaceChildren(
     ...names.map((name, i) => {
       const label = document.createElement("label");
@@ -70,10 +73,15 @@ function showSamplers(names) {
 const sampler = () => document.querySelector("[name=sampler]:checked")?.value;
 
 function refresh() {
-  $("speak").disabled = !page.input || !page.voice || Boolean(page.running || page.recorder);
-  $("stop").disabled = !page.running;
-  $("choose").disabled = $("demo").disabled = Boolean(page.running || page.recorder);
+  const isBusy = Boolean(page.running || page.recorder);
+  $("speak").disabled = !page.input || !page.voice || isBusy || Boolean(page.opening);
+  const focused = document.activeElement;
+  $("stop").disabled = !page.running && !page.player;
+  $("choose").disabled = $("demo").disabled = isBusy;
   $("record").disabled = Boolean(page.running);
+  // a button that is disabled loses the keyboard's place: its counterpart takes it
+  if (focused === $("speak") && focused.disabled) $("stop").focus();
+  if (focused === $("stop") && focused.disabled) $("speak").focus();
 }
 
 const say = (text) => ($("status").textContent = text);
@@ -85,12 +93,19 @@ function complain(text) {
 
 // ---- a recording
 
-async function take(name, bytes, more = {}) {
+const FILE_BYTES_MAX = 64e6; // an hour of MP3; more is not unpacked only to be called too long
+
+/** Take a recording; `opening` promises its bytes and, if they are known, its frames. */
+async function take(name, opening) {
   $("error").textContent = "";
+  page.opening = opening;
+  refresh();
   try {
+    const { bytes, ...more } = await opening;
     if (!page.voice) throw new Error("There is no voice yet.");
     const { spec } = page.voice;
     const wave = await decode(bytes, spec.sample_rate);
+    if (page.opening !== opening) return; // another was chosen meanwhile
     const seconds = wave.length / spec.sample_rate;
     const most = page.voice.max_seconds ?? Infinity;
     if (seconds > most) {
@@ -103,35 +118,55 @@ async function take(name, bytes, more = {}) {
     say(`${name} is taken. Speak copies it.`);
     redraw();
   } catch (error) {
-    complain(error.message);
+    if (page.opening === opening) complain(error.message);
   }
+  if (page.opening === opening) page.opening = null;
   refresh();
 }
 
+async function opened(file) {
+  if (file.size > FILE_BYTES_MAX) {
+    const [given, most] = [file.size, FILE_BYTES_MAX].map((bytes) => Math.ceil(bytes / 1e6));
+    throw new Error(`The file is of ${given} MB; give at most ${most} MB.`);
+  }
+  return { bytes: await file.arrayBuffer() };
+}
+
+async function openedDemo() {
+  const answer = await fetch("demo.flac").catch(() => null);
+  if (!answer?.ok) throw new Error("The demo recording cannot be fetched; is the service running?");
+  return { bytes: await answer.arrayBuffer(), ...(page.student ? await demoFrames() : {}) };
+}
+
 async function toggleRecording() {
+  if (page.opening) return; // the browser still asks whether it may
   $("error").textContent = "";
   if (page.recorder) {
     const recorder = page.recorder;
     page.recorder = null;
     $("record").textContent = "Record the microphone";
-    $("record").setAttribute("aria-pressed", "false");
+    $("record").classList.remove("on");
     $("level").hidden = true;
-    await take("microphone.wav", await recorder.stop());
+    await take("microphone.wav", recorder.stop());
     return;
   }
+  page.player?.stop();
   try {
-    page.recorder = await Recorder.begin((level) => {
+    page.opening = Recorder.begin((level) => {
       $("level").value = level;
       const limit = page.voice?.max_seconds ?? 60;
       if (page.recorder?.seconds > limit - 0.2) toggleRecording();
     });
+    refresh();
+    page.recorder = await page.opening;
     $("record").textContent = "Stop recording";
-    $("record").setAttribute("aria-pressed", "true");
+    $("record").classList.add("on");
     $("level").hidden = false;
     say("Recording …");
   } catch (error) {
     complain(`The microphone cannot be used: ${error.message}`);
   }
+  page.opening = null;
   refresh();
 }
 
@@ -141,29 +176,35 @@ async function speak() {
   const chosen = sampler();
   const { spec, num_features: columns } = page.voice;
   const controller = (page.running = new AbortController());
+  page.player?.stop();
+  for (const audio of $("sounds").querySelectorAll("audio")) audio.pause();
   $("error").textContent = "";
   for (const id of ["latency", "speed", "length", "kl-mean"]) $(id).textContent = "–";
+  const player = new Player(spec.sample_rate, () => {
+    if (page.player === player) page.player = null;
+    refresh();
+  });
+  page.player = player;
   refresh();
   say("Preparing …");
-  // Within the click that allows it to sound.
-  const player = new Player(spec.sample_rate);
   const total = Math.ceil(page.input.wave.length / spec.hop_samples);
   page.copy = { wave: new Float32Array(total * spec.hop_samples), length: 0, kl: [], total };
   page.copy.mel = [];
   redraw();
-  let finished = false;
+  const asked = {
+    sampler: chosen,
+    seed: Number($("seed").value),
+    ...(page.voice.speakers.length ? { speaker: $("speaker").value } : {}),
+    ...($("token").value ? { token: $("token").value } : {}),
+  };
+  let title = `${SAMPLERS[chosen][0]}, seed ${asked.seed}: ${page.input.name}`;
   try {
-    const asked = {
-      sampler: chosen,
-      seed: Number($("seed").value),
-      ...(page.voice.speakers.length ? { speaker: $("speaker").value } : {}),
-      ...($("token").value ? { token: $("token").value } : {}),
-    };
     const signal = controller.signal;
     const { frames, gain, npy } = await framesFor(chosen, asked.token, signal);
     page.copy.total = frames.length / columns;
     const began = performance.now();
-    const heard = (wave) => hear(wave, began, player, chosen);
+    const heard = (wave) => hear(wave, began, player);
+    player.expect(page.copy.total * spec.hop_samples);
     say("Speaking …");
     if (chosen === "browser") {
       const factor = 10 ** (-gain / 20);
@@ -179,18 +220,15 @@ async function speak() {
       const toldKl = (values, first) => (page.copy.kl.splice(first, Infinity, ...values), redraw());
       await streamed(frames, page.voice, { ...asked, kl, gain_db: gain }, { signal, heard, toldKl });
     }
-    finished = true;
+    say(`Done: ${$("length").textContent} at ${$("speed").textContent}.`);
   } catch (error) {
+    title += ", its beginning";
     if (error.name === "AbortError") say("Stopped.");
     else complain(`It could not be spoken: ${error.message}`);
     player.stop();
   }
   page.running = null;
-  if (finished) {
-    const wave = page.copy.wave.subarray(0, page.copy.length);
-    addSound(`${SAMPLERS[chosen][0]}, seed ${$("seed").value}`, wave);
-    say(`Done: ${$("length").textContent} at ${$("speed").textContent}.`);
-  }
+  if (page.copy.length) addSound(title, page.copy.wave.subarray(0, page.copy.length));
   redraw();
   refresh();
 }
@@ -199,7 +237,9 @@ async function speak() {
 async function framesFor(chosen, token, signal) {
   const { input, voice } = page;
   if (chosen !== "browser") {
-    const bytes = isWavOrFlac(input.bytes)
+    // as it is, unless its resolution makes it larger than what the service takes
+    const isTaken = isWavOrFlac(input.bytes) && input.bytes.byteLength <= voice.max_bytes;
+    const bytes = isTaken
       ? input.bytes
       : wavOf(input.wave, voice.spec.sample_rate);
     const made = await framesOf(bytes, voice, token, signal);
@@ -211,20 +251,11 @@ async function framesFor(chosen, token, signal) {
   const length = Math.ceil(input.wave.length / spec.hop_samples) * spec.hop_samples;
   const raised = new Float32Array(length);
   raised.set(input.wave.map((x) => x * 10 ** (gain / 20)));
-  const mel = melFrames(raised, spec);
-  if (!spec.pitch) return { frames: mel, gain };
-  const pitch = pitchFrames(raised, spec);
-  const columns = spec.num_mels + 2;
-  const frames = new Float32Array((mel.length / spec.num_mels) * columns);
-  for (let f = 0; f * columns < frames.length; f++) {
-    frames.set(mel.subarray(f * spec.num_mels, (f + 1) * spec.num_mels), f * columns);
-    frames.set(pitch.subarray(2 * f, 2 * f + 2), f * columns + spec.num_mels);
-  }
-  return { frames, gain };
+  return { frames: await framesHere(raised, spec, signal), gain };
 }
 
 /** Take a stretch of sound: play, measure, and draw what it adds. */
-function hear(wave, began, player, chosen) {
+function hear(wave, began, player) {
   const { copy } = page;
   const { spec } = page.voice;
   const now = performance.now();
@@ -234,8 +265,7 @@ function hear(wave, began, player, chosen) {
   const seconds = copy.length / spec.sample_rate;
   $("length").textContent = `${seconds.toFixed(2)} s`;
   $("speed").textContent = `${(seconds / ((now - began) / 1000)).toFixed(2)} × real time`;
-  // what comes slower than it sounds would stutter: it is heard afterwards
-  if (chosen !== "speculative") player.push(wave);
+  player.push(wave);
   extendMel(copy, spec);
   redraw();
 }
@@ -248,7 +278,8 @@ function extendMel(copy, spec) {
   if (known.length < spec.n_fft) return;
   const settled = Math.max(first ? REDRAWN_FRAMES : 0, 0);
   const frames = melFrames(known, spec).subarray(settled * spec.num_mels);
-  copy.mel.splice((first + settled) * spec.num_mels, Infinity, ...frames);
+  copy.mel.length = (first + settled) * spec.num_mels;
+  for (const level of frames) copy.mel.push(level);
 }
 
 // ---- what is seen and heard
@@ -266,30 +297,42 @@ function redraw() {
 
 function draw() {
   const { input, copy, voice } = page;
-  if (!voice) return;
+  if (!voice) {
+    for (const id of ["mel-in", "mel-out", "wave"]) drawWave($(id), [], 1); // empty, of their size
+    return;
+  }
   const { spec } = voice;
-  const total = copy?.total ?? (input ? input.mel.length / spec.num_mels : 1);
+  const total = copy?.total ?? Math.ceil((input?.wave.length ?? 1) / spec.hop_samples);
   drawMel($("mel-in"), input?.mel ?? [], spec.num_mels, spec.num_mels, total);
   drawMel($("mel-out"), copy?.mel ?? [], spec.num_mels, spec.num_mels, total);
   const kl = copy?.kl ?? [];
-  const most = Math.max(KL_FULL, ...kl);
+  const most = Math.max(KL_LEAST, [...kl].sort((a, b) => a - b)[Math.floor(KL_SHARE * kl.length)]);
   $("kl").hidden = !kl.length;
   if (kl.length) drawHeat($("kl"), kl, total, most);
+  drawAxis(input ? (total * spec.hop_samples) / spec.sample_rate : 0);
   drawWave($("wave"), copy ? copy.wave.subarray(0, copy.length) : [], total * spec.hop_samples);
   const seconds = (length) => `${(length / spec.sample_rate).toFixed(2)} seconds`;
   if (input) label("mel-in", `Mel spectrogram of ${input.name}, ${seconds(input.wave.length)}`);
   if (copy) {
-    label("mel-out", `Mel spectrogram of the copy, ${seconds(copy.length)} so far`);
-    label("wave", `Waveform of the copy, ${seconds(copy.length)} so far`);
+    const known = `${seconds(copy.length)}${page.running ? " so far" : ""}`;
+    label("mel-out", `Mel spectrogram of the copy, ${known}`);
+    label("wave", `Waveform of the copy, ${known}`);
   }
   if (kl.length) {
     const mean = kl.reduce((sum, nats) => sum + nats, 0) / kl.length;
     $("kl-mean").textContent = `${mean.toFixed(3)} nats`;
     label("kl", `KL per frame: mean ${mean.toFixed(3)}, at most ${Math.max(...kl).toFixed(2)} nats`);
-    $("legend").textContent = `KL per sample: dark is 0, bright is ${most.toFixed(1)} nats.`;
+    $("legend").textContent = `KL per sample: dark is 0, bright is ${most.toFixed(2)} nats or more.`;
   } else {
     $("legend").textContent = "";
   }
+}
+
+function drawAxis(seconds) {
+  const marks = seconds ? [0, seconds / 2, seconds].map((s) => `${s.toFixed(2)} s`) : [];
+  $("axis").replaceChildren(
+    ...marks.map((text) => Object.assign(document.createElement("span"), { textContent: text })),
+  );
 }
 
 const label = (id, text) => $(id).setAttribute("aria-label", text);
@@ -310,6 +353,10 @@ function addSound(title, wave) {
   link.setAttribute("aria-label", `Save ${title}`);
   item.append(heading, " · ", link, audio);
   $("sounds").prepend(item);
+  for (const old of [...$("sounds").children].slice(SOUNDS_MAX)) {
+    URL.revokeObjectURL(old.querySelector("audio").src);
+    old.remove();
+  }
   $("nothing").hidden = true;
 }
 
@@ -318,15 +365,15 @@ function addSound(title, wave) {
 $("choose").onclick = () => $("file").click();
 $("file").onchange = async () => {
   const [file] = $("file").files;
-  if (file) await take(file.name, await file.arrayBuffer());
+  if (file) await take(file.name, opened(file));
   $("file").value = "";
 };
-$("demo").onclick = async () => {
-  const { recording, frames, gainDb: gain } = await demoRecording();
-  await take("demo.wav", recording, { frames, gainDb: gain });
-};
+$("demo").onclick = () => take("demo.flac", openedDemo());
 $("record").onclick = toggleRecording;
-$("stop").onclick = () => page.running?.abort();
+$("stop").onclick = () => {
+  page.running?.abort();
+  page.player?.stop();
+};
 $("token").onchange = begin;
 $("form").onsubmit = (event) => {
   event.preventDefault();
@@ -344,9 +391,23 @@ for (const kind of ["dragleave", "drop"]) {
 document.body.addEventListener("drop", async (event) => {
   event.preventDefault();
   const [file] = event.dataTransfer.files;
-  if (file && !page.running && !page.recorder) await take(file.name, await file.arrayBuffer());
+  if (!file) return;
+  if (page.running || page.recorder) say("Stop first; then drop it again.");
+  else await take(file.name, opened(file));
 });
+// one at a time: the ear compares what it hears alone
+$("sounds").addEventListener(
+  "play",
+  ({ target }) => {
+    page.player?.stop();
+    for (const audio of $("sounds").querySelectorAll("audio")) {
+      if (audio !== target) audio.pause();
+    }
+  },
+  true, // such events do not bubble
+);
 window.addEventListener("resize", redraw);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 
+redraw();
 begin();

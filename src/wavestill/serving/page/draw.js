@@ -16,6 +16,11 @@ export function colour(share) {
   return STOPS[low].map((c, i) => Math.round(c + (place - low) * (STOPS[low + 1][i] - c)));
 }
 
+const PALETTE = Uint32Array.from({ length: 256 }, (_, i) => {
+  const [r, g, b] = colour(i / 255);
+  return new Uint32Array(Uint8Array.of(r, g, b, 255).buffer)[0];
+});
+
 /** The canvas in device pixels, cleared, with its height in CSS pixels kept. */
 function prepared(canvas) {
   canvas.dataset.height ??= canvas.height;
@@ -35,10 +40,12 @@ export function drawMel(canvas, frames, columns, numMels, total) {
   const numFrames = Math.floor(frames.length / columns);
   if (!numFrames) return;
   const image = new ImageData(numFrames, numMels);
+  const pixels = new Uint32Array(image.data.buffer);
   for (let f = 0; f < numFrames; f++) {
     for (let m = 0; m < numMels; m++) {
-      const [r, g, b] = colour((frames[f * columns + m] + 10) / 11);
-      image.data.set([r, g, b, 255], 4 * ((numMels - 1 - m) * numFrames + f));
+      const share = (frames[f * columns + m] + 10) / 11;
+      const level = Math.round(255 * Math.min(1, Math.max(0, share)));
+      pixels[(numMels - 1 - m) * numFrames + f] = PALETTE[level];
     }
   }
   const source = new OffscreenCanvas(numFrames, numMels);

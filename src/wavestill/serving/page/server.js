@@ -5,12 +5,7 @@ const BUFFERED_BYTES = 1 << 18;
 
 /** The service's voice. Throws if there is none, or it asks for a token. */
 export async function findVoice(token) {
-  let answer;
-  try {
-    answer = await fetch("v1/models", { headers: bearing(token) });
-  } catch {
-    throw new Error("The service does not answer; is it running?");
-  }
+  const answer = await fetched("v1/models", { headers: bearing(token) });
   if (answer.status === 401) throw new NeedsToken(Boolean(token));
   if (!answer.ok) await complain(answer);
   return (await answer.json()).models[0];
@@ -19,6 +14,16 @@ export async function findVoice(token) {
 export class NeedsToken extends Error {
   constructor(isWrong) {
     super(isWrong ? "This is not the service's token." : "Type the service's token under 2.");
+  }
+}
+
+/** An answer, or why there is none, in words for people. */
+async function fetched(address, options) {
+  try {
+    return await fetch(address, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("the service does not answer; is it running?");
   }
 }
 
@@ -37,7 +42,7 @@ async function complain(answer) {
 
 /** Frames of a recording (WAV, FLAC bytes), and what it was raised by. */
 export async function framesOf(recording, voice, token, signal) {
-  const answer = await fetch("v1/frames", {
+  const answer = await fetched("v1/frames", {
     method: "POST",
     body: recording,
     headers: { "Content-Type": "application/octet-stream", ...bearing(token) },
@@ -94,7 +99,7 @@ export function streamed(frames, voice, asked, { signal, heard, toldKl }) {
         resolve();
       }
     };
-    socket.onclose = () => reject(new Error("the service cannot be reached or has closed"));
+    socket.onclose = () => reject(new Error("the service closed before the end; is it running?"));
   });
 }
 
@@ -102,7 +107,7 @@ export function streamed(frames, voice, asked, { signal, heard, toldKl }) {
 export async function posted(npy, voice, asked, { signal, heard }) {
   const { token, gain_db, ...parameters } = asked;
   const query = new URLSearchParams({ ...parameters, format: "pcm" });
-  const answer = await fetch(`v1/vocode?${query}`, {
+  const answer = await fetched(`v1/vocode?${query}`, {
     method: "POST",
     body: npy,
     headers: { "Content-Type": "application/x-npy", ...bearing(token) },
@@ -113,7 +118,10 @@ export async function posted(npy, voice, asked, { signal, heard }) {
   const factor = 10 ** (-gain_db / 20);
   let rest = new Uint8Array();
   for (;;) {
-    const { done, value } = await reader.read();
+    const { done, value } = await reader.read().catch((error) => {
+      if (error.name === "AbortError") throw error;
+      throw new Error("the service closed before the end: its time for a sound was over, or it has ended");
+    });
     if (done) break;
     const bytes = new Uint8Array(rest.length + value.length);
     bytes.set(rest);

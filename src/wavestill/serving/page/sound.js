@@ -1,6 +1,7 @@
 // Sounds in the browser: decode, record, encode, level.
 
 const PEAK_DBFS = -1;
+const AHEAD_S = 0.06;
 
 /** Decode any sound the browser knows, as one channel at a rate. */
 export async function decode(bytes, sampleRate) {
@@ -66,9 +67,18 @@ export function gainDb(wave, levelDbfs) {
 export class Recorder {
   /** Ask for the microphone and begin; `onLevel` hears the peak of each stretch, 0 to 1. */
   static async begin(onLevel) {
+    if (!navigator.mediaDevices) {
+      throw new Error("browsers give it to pages over https or of this machine only");
+    }
     const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
     const context = new AudioContext();
-    await context.audioWorklet.addModule(new URL("./capture.js", import.meta.url));
+    try {
+      await context.audioWorklet.addModule(new URL("./capture.js", import.meta.url));
+    } catch (error) {
+      stream.getTracks().forEach((track) => track.stop());
+      context.close();
+      throw error;
+    }
     return new Recorder(stream, context, onLevel);
   }
 
@@ -88,48 +98,79 @@ export class Recorder {
     return this.parts.reduce((sum, part) => sum + part.length, 0) / this.context.sampleRate;
   }
 
-  /** End; the recording as a WAV. */
+  /** End; the recording as the bytes of a WAV. */
   async stop() {
     this.stream.getTracks().forEach((track) => track.stop());
     this.node.disconnect();
     const sampleRate = this.context.sampleRate;
     await this.context.close();
+    if (!this.parts.length) throw new Error("Nothing was recorded yet; let it run a little longer.");
     const wave = new Float32Array(this.parts.reduce((sum, part) => sum + part.length, 0));
     let at = 0;
     for (const part of this.parts) {
       wave.set(part, at);
       at += part.length;
     }
-    return wavOf(wave, sampleRate);
+    return { bytes: wavOf(wave, sampleRate) };
   }
 }
 
-/** Plays sound while it still comes, without gaps as long as it comes in time. */
+/** Plays sound while it is still made, without gaps: it begins when the rest will be made before
+ *  it is heard, which is at once where sound is made faster than it sounds. */
 export class Player {
-  constructor(sampleRate) {
+  /** Within a click, which allows it to sound; `ended` is called when all is heard, or stopped. */
+  constructor(sampleRate, ended) {
     this.context = new AudioContext({ sampleRate });
-    this.next = 0;
+    this.ended = ended;
+    this.waiting = []; // stretches that are not scheduled yet
     this.sources = new Set();
+    this.made = 0;
+    this.next = 0; // when the next stretch sounds, in the context's seconds
+  }
+
+  /** Say that the making begins, and of how many samples. */
+  expect(numSamples) {
+    this.total = numSamples;
+    this.began = performance.now();
   }
 
   /** Play a stretch after those before it. */
   push(wave) {
     if (!wave.length) return;
+    this.made += wave.length;
+    this.waiting.push(wave);
+    const { sampleRate, currentTime } = this.context;
+    if (this.next <= currentTime) {
+      // nothing sounds: it has not begun, or what comes has come too late
+      const left = this.total - this.made;
+      const untilMade = (left / this.made) * ((performance.now() - this.began) / 1000);
+      const held = this.waiting.reduce((sum, part) => sum + part.length, 0);
+      if ((held + left) / sampleRate < untilMade) return;
+      // a little ahead, so that what comes late for once is not heard
+      this.next = currentTime + AHEAD_S;
+    }
+    this.waiting.splice(0).forEach((part) => this.#schedule(part));
+  }
+
+  #schedule(wave) {
     const buffer = this.context.createBuffer(1, wave.length, this.context.sampleRate);
     buffer.copyToChannel(wave, 0);
     const source = this.context.createBufferSource();
     source.buffer = buffer;
     source.connect(this.context.destination);
-    // a little ahead, so that what comes late for once is not heard
-    if (this.next < this.context.currentTime) this.next = this.context.currentTime + 0.06;
     source.start(this.next);
     this.next += buffer.duration;
     this.sources.add(source);
-    source.onended = () => this.sources.delete(source);
+    source.onended = () => {
+      this.sources.delete(source);
+      if (!this.sources.size && this.made >= this.total) this.stop();
+    };
   }
 
+  /** Fall silent; browsers allow few contexts, so this one is given back. */
   stop() {
-    this.sources.forEach((source) => source.stop());
+    if (this.context.state === "closed") return;
     this.context.close();
+    this.ended();
   }
 }

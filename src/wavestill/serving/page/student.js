@@ -1,6 +1,9 @@
-// A worker that runs the exported student (`wavestill export --part stream`) in onnxruntime-web.
+// A worker that makes frames of a recording, and runs the exported student on them
+// (`wavestill export --part stream`) in onnxruntime-web.
 import * as ort from "./ort/ort.wasm.min.mjs";
+import { melFrames } from "./mel.js";
 import { counterNoise } from "./noise.js";
+import { pitchFrames } from "./pitch.js";
 
 const FRAMES_AT_ONCE = 16;
 const ARRAYS = { float32: Float32Array, int64: BigInt64Array };
@@ -9,8 +12,12 @@ const ARRAYS = { float32: Float32Array, int64: BigInt64Array };
 ort.env.wasm.numThreads = 1;
 let session = null;
 
-onmessage = async ({ data: { frames, voice, seed, speaker } }) => {
+onmessage = async ({ data: { wave, spec, frames, voice, seed, speaker } }) => {
   try {
+    if (wave) {
+      postMessage({ done: true, frames: framesOf(wave, spec) });
+      return;
+    }
     session ??= await ort.InferenceSession.create(new URL("./student.onnx", import.meta.url).href);
     await draw(frames, voice, seed, speaker);
     postMessage({ done: true });
@@ -18,6 +25,20 @@ onmessage = async ({ data: { frames, voice, seed, speaker } }) => {
     postMessage({ error: `the student failed in this browser: ${error.message}` });
   }
 };
+
+/** Rows of mels and, if the voice takes them, log F0 and voicing. */
+function framesOf(wave, spec) {
+  const mel = melFrames(wave, spec);
+  if (!spec.pitch) return mel;
+  const pitch = pitchFrames(wave, spec);
+  const columns = spec.num_mels + 2;
+  const frames = new Float32Array((mel.length / spec.num_mels) * columns);
+  for (let f = 0; f * columns < frames.length; f++) {
+    frames.set(mel.subarray(f * spec.num_mels, (f + 1) * spec.num_mels), f * columns);
+    frames.set(pitch.subarray(2 * f, 2 * f + 2), f * columns + spec.num_mels);
+  }
+  return frames;
+}
 
 async function draw(frames, voice, seed, speaker) {
   const { hop_samples: hop } = voice.spec;
