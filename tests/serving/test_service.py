@@ -8,22 +8,19 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from tests.serving.conftest import npy_of
+from tests.serving.conftest import LONG, Running, npy_of
 from wavestill import cli
 from wavestill.publish import Voice
 from wavestill.serving.app import Service
 from wavestill.serving.engine import Engine
-from wavestill.serving.limits import Limits
-from wavestill.serving.server import Server, is_local
+from wavestill.serving.server import is_local
 from wavestill.serving.tickets import PIECES_MAX, Order
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -88,41 +85,6 @@ def test_other_sites_are_refused(client: TestClient, npy: bytes):
     assert ask("http://testserver") == 200
     for origin in ("https://evil.example", "null", "http://testserver.evil.example", "http://["):
         assert ask(origin) == 403
-
-
-class Running:
-    """A server in a thread."""
-
-    def __init__(self, service: Service, drain_s: float = 10.0) -> None:
-        self.service = service
-        self.server = Server(service, "127.0.0.1", 0, drain_s=drain_s)
-        self.thread = threading.Thread(target=lambda: asyncio.run(self.server.run_to_end()))
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-        self.port = self.server.bound_port
-
-    def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-
-    def get(self, path: str) -> int:
-        connection = self.connect()
-        connection.request("GET", path)
-        status = connection.getresponse().status
-        connection.close()
-        return status
-
-
-LONG = Limits(max_seconds=30, max_active=2, max_waiting=1, body_timeout_s=1.0, timeout_s=60.0)
-
-
-@pytest.fixture
-def running(tiny_voice: Voice) -> Iterator[Running]:
-    running = Running(Service(tiny_voice, "tiny", limits=LONG))
-    yield running
-    running.server.handle_exit(signal.SIGTERM, None)
-    running.thread.join(timeout=30)
-    assert not running.thread.is_alive()
 
 
 def begun(running: Running, body: bytes, query: str = "") -> http.client.HTTPConnection:

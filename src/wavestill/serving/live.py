@@ -60,9 +60,6 @@ class Live:
         order = self._order(await self._text())
         with self._service.engine.place():
             ticket = self._service.engine.submit(order, seconds=self._limits.max_stream_seconds)
-            spec = self._service.voice.spec
-            told = {"sample_rate": spec.sample_rate, "hop_samples": spec.hop_samples}
-            await self._socket.send_text(json.dumps(told))
             hearing = asyncio.create_task(self._hear(ticket))
             speaking = asyncio.create_task(self._speak(ticket))
             try:
@@ -99,6 +96,8 @@ class Live:
         num_samples = 0
         spec = self._service.voice.spec
         counter = self._service.metrics.sound_seconds.labels(ticket.order.sampler)
+        told = {"sample_rate": spec.sample_rate, "hop_samples": spec.hop_samples}
+        await self._socket.send_text(json.dumps(told))
         while (piece := await ticket.take()) is not None:
             if piece.kl_nats:
                 frame = num_samples // spec.hop_samples

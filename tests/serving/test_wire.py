@@ -1,0 +1,64 @@
+"""What clients do to the connection itself: leave at odd moments, never end, never listen."""
+
+import socket
+import struct
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.serving.conftest import Running
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
+
+
+def message(kind: int, payload: bytes = b"") -> bytes:
+    """A WebSocket message of a client, under a mask of zeros."""
+    size = len(payload)
+    head = bytes([0x80 | size]) if size < 126 else b"\xfe" + struct.pack(">H", size)
+    return bytes([0x80 | kind]) + head + bytes(4) + payload
+
+
+def connected(running: Running, *, receive_bytes: int | None = None) -> socket.socket:
+    plain = socket.socket()
+    if receive_bytes is not None:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    plain.settimeout(20)
+    plain.connect(("127.0.0.1", running.port))
+    return plain
+
+
+def live(running: Running, *, receive_bytes: int | None = None) -> socket.socket:
+    """A WebSocket after its handshake."""
+    plain = connected(running, receive_bytes=receive_bytes)
+    plain.sendall(
+        b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+        b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += plain.recv(1)
+    assert head.startswith(b"HTTP/1.1 101")
+    return plain
+
+
+def comes_true(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_who_leaves_with_the_first_message_is_not_drawn_for(running: Running):
+    for _ in range(3):
+        plain = live(running)
+        plain.sendall(message(TEXT, b"{}") + message(CLOSE))
+        plain.close()
+    engine = running.service.engine
+    time.sleep(0.5)
+    assert comes_true(lambda: engine.num_in_house == engine.num_active == engine.num_waiting == 0)
