@@ -122,6 +122,7 @@ def test_refusals_say_what_would_do(client: TestClient, name: str):
         ("sampler=naive", "'sampler'"),
         ("speaker=../../x", "no speaker"),
         ("speaker=" + "x" * 300, "'speaker'"),
+        ("speaker=a%0Ab", "no speaker 'a b'"),
     ],
 )
 def test_bad_parameters_are_refused(client: TestClient, npy: bytes, query: str, words: str):

@@ -45,6 +45,15 @@ def live(running: Running, *, receive_bytes: int | None = None) -> socket.socket
     return plain
 
 
+def until_closed(plain: socket.socket) -> bytes:
+    """What the service still says."""
+    told = b""
+    while part := plain.recv(65536):
+        told += part
+    plain.close()
+    return told
+
+
 def comes_true(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
     until = time.monotonic() + seconds
     while not condition():
@@ -62,3 +71,24 @@ def test_who_leaves_with_the_first_message_is_not_drawn_for(running: Running):
     engine = running.service.engine
     time.sleep(0.5)
     assert comes_true(lambda: engine.num_in_house == engine.num_active == engine.num_waiting == 0)
+
+
+@pytest.mark.parametrize(
+    "speaker",
+    ["eve", "声" * 100, r"\ud800", "e" * 500],
+    ids=["short", "three bytes a letter", "half a letter", "long"],
+)
+def test_whatever_is_refused_is_told_and_then_closed(running: Running, speaker: str):
+    plain = live(running)
+    plain.sendall(message(TEXT, f'{{"speaker": "{speaker}"}}'.encode()))
+    told = until_closed(plain)
+    assert told[:1] == b"\x81"  # a text
+    assert b"no speaker" in told
+    assert struct.pack(">H", 1008) in told  # and why the connection is closed
+
+
+def test_what_comes_after_the_end_is_refused(running: Running):
+    plain = live(running)
+    plain.sendall(message(TEXT, b"{}"))
+    plain.sendall(message(TEXT, b'{"end": true}') + message(BINARY, bytes(256)))
+    assert b"after the end" in until_closed(plain)

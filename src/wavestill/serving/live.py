@@ -89,8 +89,9 @@ class Live:
                 )
             await ticket.offer(frames)
         # Nothing more is expected; but if the client leaves, drawing should end.
-        await self._socket.receive()
-        raise WebSocketDisconnect
+        if (await self._socket.receive())["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect
+        raise Refusal(422, "nothing is understood after the end; begin another stream")
 
     async def _speak(self, ticket: Ticket) -> None:
         num_samples = 0
@@ -153,9 +154,15 @@ class Live:
     async def _refuse(self, refusal: Refusal) -> None:
         try:
             await self._socket.send_text(json.dumps({"error": refusal.reason}))
-            await self._socket.close(_CLOSE_CODES.get(refusal.status, 1011), refusal.reason[:120])
+            code = _CLOSE_CODES.get(refusal.status, 1011)
+            await self._socket.close(code, _close_reason(refusal.reason))
         except (WebSocketDisconnect, RuntimeError):
             return  # nobody is there to be told
+
+
+def _close_reason(reason: str) -> str:
+    """As much of it as a close frame holds: 123 bytes of UTF-8."""
+    return reason.encode("utf-8", "replace")[:123].decode("utf-8", "ignore")
 
 
 def _read(text: str) -> object:
