@@ -197,6 +197,25 @@ def test_a_client_that_does_not_listen_is_not_drawn_for(tiny_voice: Voice):
     assert heard <= PIECES_MAX * 16 * tiny_voice.spec.hop_samples
 
 
+def test_who_does_not_keep_up_holds_up_nobody(tiny_voice: Voice):
+    """Sounds whose frames are still to come leave their turns to others, however many they are."""
+    engine = Engine(tiny_voice, LONG)
+    frames = np.full((3, tiny_voice.spec.num_features), -5, np.float32)
+
+    async def drawn_beside_idle_ones() -> bool:
+        idle = [engine.submit(Order("student"), seconds=60) for _ in range(LONG.max_active)]
+        ticket = engine.submit(Order("student", frames=frames), seconds=60)
+        try:
+            return await asyncio.wait_for(ticket.take(), 5) is not None
+        finally:
+            for ticket in (*idle, ticket):
+                ticket.cancel()
+
+    drawn = asyncio.run(drawn_beside_idle_ones())
+    engine.stop()
+    assert drawn
+
+
 def test_only_this_machine_is_local():
     assert all(is_local(host) for host in ("localhost", "127.0.0.1", "127.1.2.3", "::1"))
     assert not any(is_local(host) for host in ("0.0.0.0", "::", "192.168.0.2", "example.org"))

@@ -18,7 +18,7 @@ class Limits:
 
     Arguments:
         max_seconds: Sound of one request, in seconds.
-        max_active: Sounds drawn at the same time, in turns.
+        max_active: Sounds drawn at the same time, in turns; who does not keep up takes none.
         max_waiting: Requests that wait beside them; one more is told to come back (429).
         body_timeout_s: Time for a request's body to arrive, in seconds.
         timeout_s: Time for a whole answer, in seconds.
