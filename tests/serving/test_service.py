@@ -208,8 +208,8 @@ def test_who_does_not_keep_up_holds_up_nobody(tiny_voice: Voice):
         try:
             return await asyncio.wait_for(ticket.take(), 5) is not None
         finally:
-            for ticket in (*idle, ticket):
-                ticket.cancel()
+            for each in (*idle, ticket):
+                each.cancel()
 
     drawn = asyncio.run(drawn_beside_idle_ones())
     engine.stop()
