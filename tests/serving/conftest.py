@@ -52,9 +52,12 @@ def npy_of(array: np.ndarray) -> bytes:
 class Running:
     """A server in a thread."""
 
-    def __init__(self, service: Service, drain_s: float = 10.0) -> None:
+    def __init__(
+        self, service: Service, drain_s: float = 10.0, *, ping_interval_s: float = 20.0
+    ) -> None:
         self.service = service
         self.server = Server(service, "127.0.0.1", 0, drain_s=drain_s)
+        self.server.config.ws_ping_interval = ping_interval_s
         self.thread = threading.Thread(target=lambda: asyncio.run(self.server.run_to_end()))
         self.thread.start()
         while not self.server.started:

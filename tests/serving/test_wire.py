@@ -1,13 +1,19 @@
 """What clients do to the connection itself: leave at odd moments, never end, never listen."""
 
+import contextlib
+import signal
 import socket
 import struct
 import time
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
-from tests.serving.conftest import Running
+from tests.serving.conftest import LONG, Running
+from wavestill.publish import Voice
+from wavestill.serving import server
+from wavestill.serving.app import Service
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -92,3 +98,67 @@ def test_what_comes_after_the_end_is_refused(running: Running):
     plain.sendall(message(TEXT, b"{}"))
     plain.sendall(message(TEXT, b'{"end": true}') + message(BINARY, bytes(256)))
     assert b"after the end" in until_closed(plain)
+
+
+def test_bodies_that_nobody_reads_end_in_time(running: Running, monkeypatch: pytest.MonkeyPatch):
+    """Of a request that is answered before its end: each byte more must not be waited for anew."""
+    monkeypatch.setattr(server, "_HEAD_TIMEOUT_S", 1.0)
+    plain = connected(running)
+    plain.sendall(b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
+    assert b"404" in plain.recv(1000)
+
+    def is_cut_off() -> bool:
+        try:
+            plain.sendall(b"x")
+        except ConnectionError:
+            return True
+        return False
+
+    assert comes_true(is_cut_off)
+    plain.close()
+
+
+def test_who_takes_nothing_is_sent_no_more_and_cut_off(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(server, "_UNHEARD_TIMEOUT_S", 3.0)
+    plain = live(running, receive_bytes=4096)
+    [connection] = running.server.server_state.connections
+    pings = message(PING, bytes(125)) * 1000
+    most = 0
+    with contextlib.suppress(OSError):  # it may be cut off before all are sent
+        for _ in range(100):
+            plain.sendall(pings)
+            most = max(most, connection.transport.get_write_buffer_size())
+    assert most < 1_000_000  # answers of 13 MB were asked for
+    assert comes_true(lambda: not running.server.server_state.connections)
+    plain.close()
+
+
+def test_connections_are_bounded(running: Running, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server, "_CONNECTIONS_MAX", 3)
+    held = [live(running), connected(running), connected(running)]
+    assert comes_true(lambda: len(running.server.server_state.connections) == 3)
+    with connected(running) as plain, contextlib.suppress(ConnectionError):
+        assert plain.recv(1) == b""
+    held.pop().close()
+    assert comes_true(lambda: len(running.server.server_state.connections) == 2)
+    assert running.get("/healthz") == 200
+    for plain in held:
+        plain.close()
+
+
+@pytest.mark.slow
+def test_who_sends_ahead_is_not_taken_for_dead(tiny_voice: Voice):
+    """Its answer to a ping lies behind the frames that are not read yet."""
+    running = Running(Service(tiny_voice, "tiny", limits=LONG), ping_interval_s=0.2)
+    frame = np.full(tiny_voice.spec.num_features, -5, "<f4").tobytes()
+    plain = live(running)
+    plain.sendall(message(TEXT, b"{}"))
+    for _ in range(23):  # pings have their answer within 20 s by uvicorn's default
+        plain.sendall(message(BINARY, frame))
+        time.sleep(1)
+    plain.sendall(message(TEXT, b'{"end": true}'))
+    assert b'"done": true' in until_closed(plain)
+    running.server.handle_exit(signal.SIGTERM, None)
+    running.thread.join(timeout=30)
