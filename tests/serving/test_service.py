@@ -87,6 +87,26 @@ def test_other_sites_are_refused(client: TestClient, npy: bytes):
         assert ask(origin) == 403
 
 
+def test_names_that_others_point_here_are_refused(tiny_voice: Voice, running: Running):
+    """A page of theirs would be of the same origin as the service, by a name of their own."""
+
+    def ask(running: Running, host: str, **headers: str) -> int:
+        connection = running.connect()
+        connection.request("GET", "/v1/models", headers={"Host": host, **headers})
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+    for host in ("localhost", "LOCALHOST:8000", "127.0.0.1:80", "[::1]:8000", "a.localhost"):
+        assert ask(running, host) == 200, host
+    for host in ("evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "[", "a@b:c"):
+        assert ask(running, host) == 403, host
+    with_token = Running(Service(tiny_voice, "tiny", token="sesame"))
+    assert ask(with_token, "proxied.example", Authorization="Bearer sesame") == 200
+    with_token.server.handle_exit(signal.SIGTERM, None)
+    with_token.thread.join(timeout=30)
+
+
 def begun(running: Running, body: bytes, query: str = "") -> http.client.HTTPConnection:
     """A request whose body is on its way, and whose place is taken."""
     connection = running.connect()
@@ -132,7 +152,7 @@ def test_clients_that_leave_are_not_drawn_for(running: Running, tiny_voice: Voic
     frames = npy_of(np.full((2400, columns), -5, np.float32))
     for _ in range(6):
         plain = socket.create_connection(("127.0.0.1", running.port))
-        head = "POST /v1/vocode?sampler=speculative HTTP/1.1\r\nHost: x\r\n"
+        head = "POST /v1/vocode?sampler=speculative HTTP/1.1\r\nHost: localhost\r\n"
         plain.sendall(f"{head}Content-Length: {len(frames)}\r\n\r\n".encode() + frames)
         time.sleep(0.05)
         plain.close()

@@ -131,6 +131,7 @@ class Server(uvicorn.Server):
             )
         )
         self._service = service
+        self._service.gate.is_local = is_local(host)
         self._drain_s = drain_s
 
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
