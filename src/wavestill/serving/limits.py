@@ -14,7 +14,8 @@ class Limits:
     """Bounds on work, memory and patience.
 
     Memory that clients can fill is at most `(max_active + max_waiting)` bodies and sounds: with
-    the defaults some 300 MB at 24 kHz.
+    the defaults some 300 MB at 24 kHz; and what one body unpacks to, which is 140 MB of samples or
+    200 MB of JSON at most, for they are decoded one at a time.
 
     Arguments:
         max_seconds: Sound of one request, in seconds.
