@@ -20,7 +20,7 @@ from wavestill import cli
 from wavestill.publish import Voice
 from wavestill.serving.app import Service
 from wavestill.serving.engine import Engine
-from wavestill.serving.server import is_local
+from wavestill.serving.server import Server, is_local
 from wavestill.serving.tickets import PIECES_MAX, Order
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -186,6 +186,11 @@ def test_a_taken_port_is_told(running: Running, voice_path: Path, capsys):
     assert cli.run(["serve", str(voice_path), "--port", str(running.port)]) == 1
     error = capsys.readouterr().err
     assert re.fullmatch(r"wavestill: port \d+ of '127.0.0.1' cannot be taken .*\n", error), error
+
+
+def test_an_address_of_another_machine_is_told(tiny_voice: Voice):
+    with pytest.raises(ValueError, match="give another --host"):
+        Server(Service(tiny_voice, "tiny"), "192.0.2.1", 0)
 
 
 def test_a_client_that_does_not_listen_is_not_drawn_for(tiny_voice: Voice):

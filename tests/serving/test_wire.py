@@ -162,3 +162,16 @@ def test_who_sends_ahead_is_not_taken_for_dead(tiny_voice: Voice):
     assert b'"done": true' in until_closed(plain)
     running.server.handle_exit(signal.SIGTERM, None)
     running.thread.join(timeout=30)
+
+
+def test_a_second_signal_ends_it_at_once(tiny_voice: Voice, capsys: pytest.CaptureFixture[str]):
+    running = Running(Service(tiny_voice, "tiny", limits=LONG), drain_s=60.0)
+    plain = live(running)
+    plain.sendall(message(TEXT, b"{}"))
+    assert comes_true(lambda: running.service.engine.num_in_house == 1)
+    for _ in range(2):
+        running.server.handle_exit(signal.SIGINT, None)
+    assert struct.pack(">H", 1012) in until_closed(plain)
+    running.thread.join(timeout=20)
+    assert not running.thread.is_alive()
+    assert capsys.readouterr().err == ""

@@ -1,6 +1,7 @@
 """uvicorn around the service: bounded connections, and an end in good order."""
 
 import asyncio
+import errno
 import socket
 import threading
 import time
@@ -138,9 +139,11 @@ class Server(uvicorn.Server):
         try:
             self._socket = socket.create_server((host, port), family=family, backlog=2048)
         except OSError as error:
+            is_the_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+            remedy = "another --port, or 0 for a free one" if is_the_port else "another --host"
+            reason = str(error.strerror or error).partition(" (while")[0]
             raise ValueError(
-                f"port {port} of '{host}' cannot be taken ({error.strerror or error}); give "
-                "another --port, or 0 for a free one"
+                f"port {port} of '{host}' cannot be taken ({reason}); give {remedy}"
             ) from error
 
     @property
@@ -152,6 +155,8 @@ class Server(uvicorn.Server):
     async def run_to_end(self) -> None:
         """Serve until it is told to end, and what has begun is finished."""
         await self.serve(sockets=[self._socket])
+        if self.force_exit:  # uvicorn leaves this out then, and a traceback of it in the log
+            await self.lifespan.shutdown()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain; by the second signal, end."""
