@@ -19,9 +19,10 @@ from tests.serving.conftest import LONG, Running, npy_of
 from wavestill import cli
 from wavestill.publish import Voice
 from wavestill.serving.app import Service
+from wavestill.serving.drawings import STRETCH_SAMPLES, Models, NativeDrawing
 from wavestill.serving.engine import Engine
 from wavestill.serving.server import Server, is_local
-from wavestill.serving.tickets import PIECES_MAX, Order
+from wavestill.serving.tickets import PIECES_MAX, Order, Ticket
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -239,6 +240,29 @@ def test_who_does_not_keep_up_holds_up_nobody(tiny_voice: Voice):
     drawn = asyncio.run(drawn_beside_idle_ones())
     engine.stop()
     assert drawn
+
+
+def test_sounds_side_by_side_are_drawn_for_those_who_are_here(tiny_voice: Voice):
+    def order(num_frames: int) -> Order:
+        frames = np.full((num_frames, tiny_voice.spec.num_features), -5, np.float32)
+        return Order("native", frames=frames)
+
+    async def drawn_when_the_longest_leaves() -> tuple[int, int]:
+        short, long = (Ticket(order(length), 60, lambda: None) for length in (50, 100))
+        drawing = NativeDrawing(Models(tiny_voice), [short, long])
+        drawing.turn()
+        long.cancel()
+        turns = 1
+        while not drawing.turn():
+            turns += 1
+        heard = 0
+        while (piece := await short.take()) is not None:
+            heard += len(piece.levels)
+        return heard, turns
+
+    heard, turns = asyncio.run(drawn_when_the_longest_leaves())
+    assert heard == 50 * tiny_voice.spec.hop_samples
+    assert turns * STRETCH_SAMPLES // 2 < 75 * tiny_voice.spec.hop_samples
 
 
 def test_only_this_machine_is_local():
