@@ -95,8 +95,8 @@ def test_whatever_is_refused_is_told_and_then_closed(running: Running, speaker: 
 
 def test_what_comes_after_the_end_is_refused(running: Running):
     plain = live(running)
-    plain.sendall(message(TEXT, b"{}"))
-    plain.sendall(message(TEXT, b'{"end": true}') + message(BINARY, bytes(256)))
+    frames, ends = message(BINARY, bytes(200 * 256)), message(TEXT, b'{"end": true}')
+    plain.sendall(message(TEXT, b"{}") + frames + ends + frames)  # it draws for a while
     assert b"after the end" in until_closed(plain)
 
 
