@@ -88,9 +88,21 @@ def wav_of(levels: np.ndarray, rate: int = 8000) -> bytes:
     return file.getvalue()
 
 
+def flac_of(levels: np.ndarray, rate: int) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, levels, rate, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
 REFUSED = {
     "too many frames": (lambda: npy_of(np.zeros((161, 64), np.float32)), 413, "at most 160"),
     "too long a recording": (lambda: wav_of(np.ones(17000, np.int16)), 413, "at most 2 s"),
+    "packed silence": (
+        lambda: flac_of(np.zeros((300_000, 8), np.int16), 192_000),
+        413,
+        "2,400,000 samples; send at most 768,000",
+    ),
+    "a damaged recording": (lambda: wav_of(np.ones(100, np.int16))[:30], 422, "damaged (Error in"),
     "too large a body": (lambda: b"RIFF" + bytes(3_000_000), 413, "too large"),
     "pickled": (
         lambda: npy_with_header("{'descr': '|O', 'fortran_order': False, 'shape': (1, 64), }\n"),
@@ -122,6 +134,7 @@ def test_refusals_say_what_would_do(client: TestClient, name: str):
         ("sampler=naive", "'sampler'"),
         ("speaker=../../x", "no speaker"),
         ("speaker=" + "x" * 300, "'speaker'"),
+        ("speaker=a%0Ab", "no speaker 'a b'"),
     ],
 )
 def test_bad_parameters_are_refused(client: TestClient, npy: bytes, query: str, words: str):

@@ -8,23 +8,21 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from tests.serving.conftest import npy_of
+from tests.serving.conftest import LONG, Running, npy_of
 from wavestill import cli
 from wavestill.publish import Voice
 from wavestill.serving.app import Service
+from wavestill.serving.drawings import STRETCH_SAMPLES, Models, NativeDrawing
 from wavestill.serving.engine import Engine
-from wavestill.serving.limits import Limits
 from wavestill.serving.server import Server, is_local
-from wavestill.serving.tickets import PIECES_MAX, Order
+from wavestill.serving.tickets import PIECES_MAX, Order, Ticket
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -90,39 +88,24 @@ def test_other_sites_are_refused(client: TestClient, npy: bytes):
         assert ask(origin) == 403
 
 
-class Running:
-    """A server in a thread."""
+def test_names_that_others_point_here_are_refused(tiny_voice: Voice, running: Running):
+    """A page of theirs would be of the same origin as the service, by a name of their own."""
 
-    def __init__(self, service: Service, drain_s: float = 10.0) -> None:
-        self.service = service
-        self.server = Server(service, "127.0.0.1", 0, drain_s=drain_s)
-        self.thread = threading.Thread(target=lambda: asyncio.run(self.server.run_to_end()))
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-        self.port = self.server.bound_port
-
-    def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-
-    def get(self, path: str) -> int:
-        connection = self.connect()
-        connection.request("GET", path)
+    def ask(running: Running, host: str, **headers: str) -> int:
+        connection = running.connect()
+        connection.request("GET", "/v1/models", headers={"Host": host, **headers})
         status = connection.getresponse().status
         connection.close()
         return status
 
-
-LONG = Limits(max_seconds=30, max_active=2, max_waiting=1, body_timeout_s=1.0, timeout_s=60.0)
-
-
-@pytest.fixture
-def running(tiny_voice: Voice) -> Iterator[Running]:
-    running = Running(Service(tiny_voice, "tiny", limits=LONG))
-    yield running
-    running.server.handle_exit(signal.SIGTERM, None)
-    running.thread.join(timeout=30)
-    assert not running.thread.is_alive()
+    for host in ("localhost", "LOCALHOST:8000", "127.0.0.1:80", "[::1]:8000", "a.localhost"):
+        assert ask(running, host) == 200, host
+    for host in ("evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "[", "a@b:c"):
+        assert ask(running, host) == 403, host
+    with_token = Running(Service(tiny_voice, "tiny", token="sesame"))
+    assert ask(with_token, "proxied.example", Authorization="Bearer sesame") == 200
+    with_token.server.handle_exit(signal.SIGTERM, None)
+    with_token.thread.join(timeout=30)
 
 
 def begun(running: Running, body: bytes, query: str = "") -> http.client.HTTPConnection:
@@ -170,7 +153,7 @@ def test_clients_that_leave_are_not_drawn_for(running: Running, tiny_voice: Voic
     frames = npy_of(np.full((2400, columns), -5, np.float32))
     for _ in range(6):
         plain = socket.create_connection(("127.0.0.1", running.port))
-        head = "POST /v1/vocode?sampler=speculative HTTP/1.1\r\nHost: x\r\n"
+        head = "POST /v1/vocode?sampler=speculative HTTP/1.1\r\nHost: localhost\r\n"
         plain.sendall(f"{head}Content-Length: {len(frames)}\r\n\r\n".encode() + frames)
         time.sleep(0.05)
         plain.close()
@@ -206,6 +189,11 @@ def test_a_taken_port_is_told(running: Running, voice_path: Path, capsys):
     assert re.fullmatch(r"wavestill: port \d+ of '127.0.0.1' cannot be taken .*\n", error), error
 
 
+def test_an_address_of_another_machine_is_told(tiny_voice: Voice):
+    with pytest.raises(ValueError, match="give another --host"):
+        Server(Service(tiny_voice, "tiny"), "192.0.2.1", 0)
+
+
 def test_a_client_that_does_not_listen_is_not_drawn_for(tiny_voice: Voice):
     """Its sound is made a few pieces ahead, and its frames are taken no further than that."""
     engine = Engine(tiny_voice, LONG)
@@ -233,6 +221,48 @@ def test_a_client_that_does_not_listen_is_not_drawn_for(tiny_voice: Voice):
     engine.stop()
     assert offered <= PIECES_MAX + 256 // 16 + 1
     assert heard <= PIECES_MAX * 16 * tiny_voice.spec.hop_samples
+
+
+def test_who_does_not_keep_up_holds_up_nobody(tiny_voice: Voice):
+    """Sounds whose frames are still to come leave their turns to others, however many they are."""
+    engine = Engine(tiny_voice, LONG)
+    frames = np.full((3, tiny_voice.spec.num_features), -5, np.float32)
+
+    async def drawn_beside_idle_ones() -> bool:
+        idle = [engine.submit(Order("student"), seconds=60) for _ in range(LONG.max_active)]
+        ticket = engine.submit(Order("student", frames=frames), seconds=60)
+        try:
+            return await asyncio.wait_for(ticket.take(), 5) is not None
+        finally:
+            for each in (*idle, ticket):
+                each.cancel()
+
+    drawn = asyncio.run(drawn_beside_idle_ones())
+    engine.stop()
+    assert drawn
+
+
+def test_sounds_side_by_side_are_drawn_for_those_who_are_here(tiny_voice: Voice):
+    def order(num_frames: int) -> Order:
+        frames = np.full((num_frames, tiny_voice.spec.num_features), -5, np.float32)
+        return Order("native", frames=frames)
+
+    async def drawn_when_the_longest_leaves() -> tuple[int, int]:
+        short, long = (Ticket(order(length), 60, lambda: None) for length in (50, 100))
+        drawing = NativeDrawing(Models(tiny_voice), [short, long])
+        drawing.turn()
+        long.cancel()
+        turns = 1
+        while not drawing.turn():
+            turns += 1
+        heard = 0
+        while (piece := await short.take()) is not None:
+            heard += len(piece.levels)
+        return heard, turns
+
+    heard, turns = asyncio.run(drawn_when_the_longest_leaves())
+    assert heard == 50 * tiny_voice.spec.hop_samples
+    assert turns * STRETCH_SAMPLES // 2 < 75 * tiny_voice.spec.hop_samples
 
 
 def test_only_this_machine_is_local():

@@ -23,6 +23,7 @@ _NPY_MAGIC = b"\x93NUMPY"
 _NPY_HEADER_BYTES = 4096
 _MAX_CHANNELS = 8
 _RATES_HZ = (4_000, 192_000)
+_SAMPLES_PER_SECOND = 384_000  # of all channels: eight at 48 kHz, two at 192 kHz
 _NAME = Path("recording")
 
 
@@ -139,6 +140,8 @@ def _recording_frames(body: bytes, voice: Voice, limits: Limits) -> Copied:
         return copy_sound(sound, voice, _NAME)
     except SoundError as error:
         raise Refusal(422, f"the recording cannot be used: {error.reason}") from None
+    except soundfile.LibsndfileError as error:  # its text would name our objects
+        raise Refusal(422, f"the recording is damaged ({error.error_string})") from None
     except (soundfile.SoundFileError, ValueError, OSError) as error:
         raise Refusal(422, f"the recording is damaged ({_one_line(error)})") from None
 
@@ -157,6 +160,14 @@ def _check_claims(file: io.BytesIO, limits: Limits) -> None:
             )
         if 0 <= sound.frames < 2**62:  # more: a length unknown, which decoding refuses by name
             _check_seconds(sound.frames / sound.samplerate, limits)
+            # silence is packed a thousandfold
+            samples, most = sound.frames * sound.channels, limits.max_seconds * _SAMPLES_PER_SECOND
+            if samples > most:
+                raise Refusal(
+                    413,
+                    f"the recording unpacks to {samples:,} samples; send at most {most:,.0f}, of "
+                    "fewer channels or a lower rate",
+                )
 
 
 def _check_seconds(seconds: float, limits: Limits) -> None:

@@ -155,8 +155,14 @@ class NativeDrawing:
 
     def turn(self) -> bool:
         """Draw a stretch of each."""
-        position, longest = self._position, max(self._totals)
-        length = _stretch(position, longest, self._longest, len(self.tickets))
+        waits = zip(self.tickets, self._totals, strict=True)
+        # drawn no further than for those who are still here
+        longest = max((total for ticket, total in waits if not ticket.is_cancelled), default=0)
+        position = self._position
+        if position >= longest:
+            return True
+        length = _stretch(position, max(self._totals), self._longest, len(self.tickets))
+        length = min(length, longest - position)
         noise = [_noise(self._teacher, t.order, position, length) for t in self.tickets]
         x = self._sampler.extend(torch.cat(noise), self._encoded)
         self._position += length

@@ -124,8 +124,12 @@ class Engine:
                     self._active.remove(drawing)
 
     def _next_batch(self) -> list[Ticket]:
-        """What begins now: one sound or, of the native teacher, all that suit each other."""
-        if not self._waiting or len(self._active) >= self.limits.max_active:
+        """What begins now: one sound or, of the native teacher, all that suit each other.
+
+        Who does not keep up takes no turns, and must not hold up those who would.
+        """
+        num_ready = sum(drawing.is_ready for drawing in self._active)
+        if not self._waiting or num_ready >= self.limits.max_active:
             return []
         first = self._waiting.popleft()
         batch = [first]

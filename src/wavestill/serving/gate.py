@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import ipaddress
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
@@ -19,6 +20,7 @@ class Gate:
     def __init__(self, token: str | None) -> None:
         self._digest = None if token is None else _digest(token)
         self.is_draining = False
+        self.is_local = False  # only this machine can reach it
 
     @property
     def asks_for_token(self) -> bool:
@@ -58,9 +60,15 @@ class Gate:
 
         Otherwise any site that its user visits could speak with a service on their own machine.
 
+        Of an open service for this machine alone, it must go by a name that nobody else can give:
+        a site may point its own name here, and its pages would be of this origin.
+
         Raises:
             Refusal: 403.
         """
+        host = connection.headers.get("host", "")
+        if self.is_local and not self.asks_for_token and not _is_own_name(host):
+            raise Refusal(403, "ask for this service as localhost, or give it a token")
         origin = connection.headers.get("origin")
         if origin is None:
             return
@@ -70,6 +78,21 @@ class Gate:
             asking = ""
         if not asking or asking != connection.headers.get("host", "").lower():
             raise Refusal(403, "pages of other sites may not use this service")
+
+
+def _is_own_name(host: str) -> bool:
+    """Whether a `Host` is an address, or a name that always means the machine itself."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _digest(token: str) -> bytes:

@@ -14,11 +14,12 @@ class Limits:
     """Bounds on work, memory and patience.
 
     Memory that clients can fill is at most `(max_active + max_waiting)` bodies and sounds: with
-    the defaults some 300 MB at 24 kHz.
+    the defaults some 300 MB at 24 kHz; and what one body unpacks to, which is 140 MB of samples or
+    200 MB of JSON at most, for they are decoded one at a time.
 
     Arguments:
         max_seconds: Sound of one request, in seconds.
-        max_active: Sounds drawn at the same time, in turns.
+        max_active: Sounds drawn at the same time, in turns; who does not keep up takes none.
         max_waiting: Requests that wait beside them; one more is told to come back (429).
         body_timeout_s: Time for a request's body to arrive, in seconds.
         timeout_s: Time for a whole answer, in seconds.

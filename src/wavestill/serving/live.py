@@ -60,9 +60,6 @@ class Live:
         order = self._order(await self._text())
         with self._service.engine.place():
             ticket = self._service.engine.submit(order, seconds=self._limits.max_stream_seconds)
-            spec = self._service.voice.spec
-            told = {"sample_rate": spec.sample_rate, "hop_samples": spec.hop_samples}
-            await self._socket.send_text(json.dumps(told))
             hearing = asyncio.create_task(self._hear(ticket))
             speaking = asyncio.create_task(self._speak(ticket))
             try:
@@ -92,13 +89,16 @@ class Live:
                 )
             await ticket.offer(frames)
         # Nothing more is expected; but if the client leaves, drawing should end.
-        await self._socket.receive()
-        raise WebSocketDisconnect
+        if (await self._socket.receive())["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect
+        raise Refusal(422, "nothing is understood after the end; begin another stream")
 
     async def _speak(self, ticket: Ticket) -> None:
         num_samples = 0
         spec = self._service.voice.spec
         counter = self._service.metrics.sound_seconds.labels(ticket.order.sampler)
+        told = {"sample_rate": spec.sample_rate, "hop_samples": spec.hop_samples}
+        await self._socket.send_text(json.dumps(told))
         while (piece := await ticket.take()) is not None:
             if piece.kl_nats:
                 frame = num_samples // spec.hop_samples
@@ -154,9 +154,15 @@ class Live:
     async def _refuse(self, refusal: Refusal) -> None:
         try:
             await self._socket.send_text(json.dumps({"error": refusal.reason}))
-            await self._socket.close(_CLOSE_CODES.get(refusal.status, 1011), refusal.reason[:120])
+            code = _CLOSE_CODES.get(refusal.status, 1011)
+            await self._socket.close(code, _close_reason(refusal.reason))
         except (WebSocketDisconnect, RuntimeError):
             return  # nobody is there to be told
+
+
+def _close_reason(reason: str) -> str:
+    """As much of it as a close frame holds: 123 bytes of UTF-8."""
+    return reason.encode("utf-8", "replace")[:123].decode("utf-8", "ignore")
 
 
 def _read(text: str) -> object:

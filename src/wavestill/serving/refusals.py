@@ -13,7 +13,7 @@ class Refusal(Exception):
     def __init__(self, status: int, reason: str, *, retry_after_s: int | None = None) -> None:
         super().__init__(reason)
         self.status = status
-        self.reason = reason
+        self.reason = " ".join(reason.split())  # it may hold what the client calls a speaker
         self.retry_after_s = retry_after_s
 
     @property

@@ -1,6 +1,7 @@
 """uvicorn around the service: bounded connections, and an end in good order."""
 
 import asyncio
+import errno
 import socket
 import threading
 import time
@@ -9,24 +10,59 @@ from types import FrameType
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from wavestill.serving.app import Service
 
+_CONNECTIONS_MAX = 512
 _WS_MESSAGE_BYTES = 1 << 20
 _HEADER_BYTES = 16_384
 _HEAD_TIMEOUT_S = 10.0
+_UNHEARD_TIMEOUT_S = 60.0
 _POLL_S = 0.1
 
 
-class PunctualProtocol(H11Protocol):
+class Heard(asyncio.Protocol):
+    """A connection that is cut off if its client takes nothing of what lies here for it.
+
+    To be closed is not enough: what lies here would wait for the client, and stay in memory.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    _unheard: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        """Begin to wait: there is more than the client takes."""
+        super().pause_writing()
+        self._unheard = self.loop.call_later(_UNHEARD_TIMEOUT_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Wait no longer."""
+        super().resume_writing()
+        self._listened()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        super().connection_lost(exc)
+        self._listened()
+
+    def _listened(self) -> None:
+        if self._unheard is not None:
+            self._unheard.cancel()
+
+
+class PunctualProtocol(Heard, H11Protocol):
     """uvicorn's HTTP/1.1, but a request's head must be here in time: it takes no byte by byte."""
 
     _waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to wait."""
+        """Begin to wait, unless there are too many already."""
         super().connection_made(transport)  # type: ignore[arg-type]
         self._wait_or_not()
+        if len(self.connections) > _CONNECTIONS_MAX:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Wait no longer if the head is here; for the next one if the body is."""
@@ -40,12 +76,25 @@ class PunctualProtocol(H11Protocol):
             self._waiting.cancel()
 
     def _wait_or_not(self) -> None:
-        waits = self.conn.their_state is h11.IDLE
+        # the rest of a body may still come when its request is refused already
+        is_unread = self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
+        waits = is_unread or self.conn.their_state is h11.IDLE
         if waits and self._waiting is None:
             self._waiting = self.loop.call_later(_HEAD_TIMEOUT_S, self.transport.close)
         elif not waits and self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
+
+
+class PatientSocket(Heard, WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket, but pings of a client that takes no answers get none."""
+
+    def handle_ping(self) -> None:
+        """Answer if the answers before have been taken."""
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()  # takes the answer away
 
 
 class Server(uvicorn.Server):
@@ -71,7 +120,8 @@ class Server(uvicorn.Server):
                 host=host,
                 port=port,
                 http=PunctualProtocol,
-                ws="websockets-sansio",
+                ws=PatientSocket,
+                ws_ping_timeout=None,  # answers lie behind the frames that we let wait
                 ws_max_size=_WS_MESSAGE_BYTES,
                 ws_per_message_deflate=False,  # a small message could unpack to a large one
                 h11_max_incomplete_event_size=_HEADER_BYTES,
@@ -82,15 +132,18 @@ class Server(uvicorn.Server):
             )
         )
         self._service = service
+        self._service.gate.is_local = is_local(host)
         self._drain_s = drain_s
 
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             self._socket = socket.create_server((host, port), family=family, backlog=2048)
         except OSError as error:
+            is_the_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+            remedy = "another --port, or 0 for a free one" if is_the_port else "another --host"
+            reason = str(error.strerror or error).partition(" (while")[0]
             raise ValueError(
-                f"port {port} of '{host}' cannot be taken ({error.strerror or error}); give "
-                "another --port, or 0 for a free one"
+                f"port {port} of '{host}' cannot be taken ({reason}); give {remedy}"
             ) from error
 
     @property
@@ -102,6 +155,8 @@ class Server(uvicorn.Server):
     async def run_to_end(self) -> None:
         """Serve until it is told to end, and what has begun is finished."""
         await self.serve(sockets=[self._socket])
+        if self.force_exit:  # uvicorn leaves this out then, and a traceback of it in the log
+            await self.lifespan.shutdown()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain; by the second signal, end."""
