@@ -1,7 +1,8 @@
 """A service of the tiny voice, in this process."""
 
 import io
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -41,3 +42,10 @@ def npy_of(array: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     return file.getvalue()
+
+
+def deadline_is_met(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "still not so"
+        time.sleep(0.01)
