@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from wavestill import cli
-from wavestill.diagnosis import diagnose
+from wavestill.diagnosis import _features, diagnose
+from wavestill.models.packed_flow import kernel_set
+from wavestill.nn.native import instruction_sets
 
 
 def script(shell: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -48,8 +50,10 @@ def test_the_doctor_tells_what_a_report_needs(
     assert status == bool(said["problems"])
     assert said["voice"]["has"] == ["teacher", "student"]
     assert said["versions"]["torch"]
+    assert said["kernel"] == {"built_for": list(instruction_sets()), "used": kernel_set()}
     assert {"export", "eval"} <= set(said["extras"])
     shown = capsys.readouterr().out
+    assert f"kernel: built_for {' '.join(said['kernel']['built_for']) or 'none'}, used" in shown
     assert all(f"{name}: " in shown for name in said if name != "problems")
     (tmp_path / "voice").mkdir()
     assert cli.run(["doctor", str(tmp_path / "voice")]) == 1
@@ -64,6 +68,15 @@ def test_the_doctor_misses_what_is_not_there(monkeypatch: pytest.MonkeyPatch) ->
     assert said["extras"] == {"odd": "lacks wavestill-nor-this"}
     assert said["problems"][0] == "wavestill-no-such is not installed"
     assert "native kernel is not built" in said["problems"][1]
+
+
+def test_the_doctor_reads_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = "processor\t: 0\nflags\t\t: fpu avx2 sse avx512f fma\n"
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: told)
+    assert _features() == ["avx2", "fma", "avx512f"]
+    monkeypatch.setattr(Path, "is_file", lambda _: False)
+    assert _features() == []
 
 
 def test_what_an_extra_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

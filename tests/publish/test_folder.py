@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -47,10 +48,33 @@ def test_saving_replaces_a_voice_but_nothing_else(tiny_voice: Voice, tmp_path: P
 
 def test_the_card_names_what_matters(tiny_voice: Voice, tmp_path: Path) -> None:
     measured = {"teacher": {"nll_nats_per_sample": 6.25}}
-    publish.save(dataclasses.replace(tiny_voice, measured=measured), tmp_path / "voice")
+    made = {"version": "9.8", "commit": "abc", "command": "wavestill fit recipe.yaml"}
+    voice = dataclasses.replace(tiny_voice, measured=measured, made=made)
+    publish.save(voice, tmp_path / "voice")
     card = (tmp_path / "voice" / "README.md").read_text()
     assert "8000 Hz" in card
     assert "| teacher nll_nats_per_sample | 6.25 |" in card
+    assert "Use it only with their\nconsent" in card
+    assert "version 9.8, commit abc" in card
+    assert "`wavestill fit recipe.yaml`" in card
+
+
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({}, ""),
+        ({"student": None}, " --sampler cached"),
+        ({"speakers": ("ada",)}, ""),
+        ({"speakers": ("ada", "bea")}, " --speaker ada"),
+    ],
+    ids=["both", "teacher alone", "one speaker", "two speakers"],
+)
+def test_the_cards_command_suits_the_voice(
+    tiny_voice: Voice, tmp_path: Path, changes: dict[str, object], options: str
+) -> None:
+    publish.save(dataclasses.replace(tiny_voice, **changes), tmp_path / "voice")
+    card = (tmp_path / "voice" / "README.md").read_text()
+    assert f"\nwavestill synth voice recording.wav -o copy.wav{options}\n" in card
 
 
 def edit_config(path: Path, **changes: object) -> None:
@@ -69,6 +93,18 @@ def flip_a_bit(path: Path) -> None:
     content = bytearray((path / "model.safetensors").read_bytes())
     content[-3] ^= 4
     (path / "model.safetensors").write_bytes(content)
+
+
+class Trojan:
+    """What would write a file where it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("unpickled",)
+
+
+def pickle_in_place_of_weights(path: Path) -> None:
+    torch.save({"teacher.input.bias": Trojan()}, path / "model.safetensors")
+    edit_config(path, weights_sha256=sha256_of(path / "model.safetensors"))
 
 
 DAMAGES = {
@@ -97,6 +133,7 @@ DAMAGES = {
         ),
         "is corrupted and cannot be read",
     ),
+    "a pickle for weights": (pickle_in_place_of_weights, "is corrupted and cannot be read"),
     "a bit is flipped": (flip_a_bit, "is corrupted: its SHA-256"),
     "weights of another shape": (
         lambda path: edit_weights(path, **{"teacher.input.bias": torch.zeros(5)}),
@@ -119,8 +156,9 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_folders_are_refused_in_one_line(
-    voice_path: Path, tmp_path: Path, damage: str
+    voice_path: Path, tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "voice"
     shutil.copytree(voice_path, path)
     break_it, complaint = DAMAGES[damage]
@@ -128,6 +166,7 @@ def test_damaged_folders_are_refused_in_one_line(
     with pytest.raises(ValueError, match=complaint) as error:
         publish.load(path)
     assert "\n" not in str(error.value)
+    assert not (tmp_path / "unpickled").exists()
 
 
 def test_voices_of_every_older_format_are_read(tmp_path: Path) -> None:

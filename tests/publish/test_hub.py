@@ -143,7 +143,10 @@ class FakeApi:
         self.made.append((repo_id, private, exist_ok))
         return f"https://hub.example/{repo_id}"
 
-    def upload_folder(self, *, folder_path: Path, allow_patterns: list[str], **_: object) -> None:
+    def upload_folder(
+        self, *, repo_id: str, folder_path: Path, allow_patterns: list[str], **_: object
+    ) -> None:
+        assert [repo_id] == [made[0] for made in self.made]
         self.files.update({path.name: path.read_bytes() for path in folder_path.iterdir()})
         assert set(self.files) == set(allow_patterns)
 

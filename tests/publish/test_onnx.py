@@ -5,9 +5,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import numpy_helper
 
 from wavestill import IAFWaveNet, IAFWaveNetConfig, WaveNet, WaveNetConfig, cli, publish
 from wavestill.audio import MelSpec
@@ -216,6 +218,33 @@ def test_smaller_files_sound_alike(
     assert (tmp_path / f"{precision}.onnx").stat().st_size < path.with_stem(
         "float32"
     ).stat().st_size
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_what_is_told_of_a_file_is_so(name: str, tmp_path: Path) -> None:
+    voice = dataclasses.replace(voice_of(STUDENTS[name]), level_dbfs=-17.5)
+    told = export(voice, tmp_path / "voice.onnx")
+    assert told["base"] == STUDENTS[name].base
+    assert told["level_dbfs"] == -17.5
+    assert told["speakers"] == list(voice.speakers)
+    [opset] = onnx.load(tmp_path / "voice.onnx").opset_import
+    assert (opset.domain, opset.version) == ("", told["opset"])
+
+
+def test_int8_is_of_the_stacks_alone_in_7_bits_per_channel(tmp_path: Path) -> None:
+    voice = voice_of(STUDENTS["pitch, filter"])
+    export(voice, tmp_path / "small.onnx", precision="int8")
+    stored = {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in onnx.load(tmp_path / "small.onnx").graph.initializer
+    }
+    small = {name: value for name, value in stored.items() if name.endswith("weight_quantized")}
+    assert len(small) == 1 + 3 * 2 - 1 + 1  # conditioning; taps and residual of 3 layers
+    for name, value in small.items():
+        assert "/layer" in name or name.endswith("project.weight_quantized")
+        assert value.dtype == np.int8
+        assert np.abs(value.astype(int)).max() <= 64  # pairs of 8 bits overflow without VNNI
+        assert stored[name.replace("_quantized", "_scale")].shape == value.shape[1:]
 
 
 def test_the_command_says_what_goes_in_and_out(voice_path: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import io
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -58,7 +58,9 @@ class Running:
         self.service = service
         self.server = Server(service, "127.0.0.1", 0, drain_s=drain_s)
         self.server.config.ws_ping_interval = ping_interval_s
-        self.thread = threading.Thread(target=lambda: asyncio.run(self.server.run_to_end()))
+        self.thread = threading.Thread(
+            target=lambda: asyncio.run(self.server.run_to_end()), daemon=True
+        )
         self.thread.start()
         while not self.server.started:
             time.sleep(0.01)
@@ -85,3 +87,10 @@ def running(tiny_voice: Voice) -> Iterator[Running]:
     running.server.handle_exit(signal.SIGTERM, None)
     running.thread.join(timeout=30)
     assert not running.thread.is_alive()
+
+
+def deadline_is_met(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "still not so"
+        time.sleep(0.01)

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import struct
 import sys
 import tracemalloc
@@ -96,6 +97,11 @@ def flac_of(levels: np.ndarray, rate: int) -> bytes:
 
 REFUSED = {
     "too many frames": (lambda: npy_of(np.zeros((161, 64), np.float32)), 413, "at most 160"),
+    "too many frames in JSON": (
+        lambda: json.dumps({"frames": [[0] * 64] * 161}).encode(),
+        413,
+        "at most 160",
+    ),
     "too long a recording": (lambda: wav_of(np.ones(17000, np.int16)), 413, "at most 2 s"),
     "packed silence": (
         lambda: flac_of(np.zeros((300_000, 8), np.int16), 192_000),
@@ -111,6 +117,8 @@ REFUSED = {
     ),
     "an empty body": (lambda: b"", 422, "empty"),
     "another spec's": (lambda: npy_of(np.zeros((5, 80), np.float32)), 422, "(frames, 64)"),
+    "too many channels": (lambda: wav_of(np.ones((99, 9), np.int16)), 422, "at most 8"),
+    "too low a rate": (lambda: wav_of(np.ones(99, np.int16), 3999), 422, "4,000 to 192,000 Hz"),
     "silence": (lambda: wav_of(np.zeros(4000, np.int16)), 422, "silent"),
     "a picture": (lambda: b"\x89PNG\r\n", 415, "neither"),
 }
@@ -119,9 +127,21 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_refusals_say_what_would_do(client: TestClient, name: str):
     make, status, words = REFUSED[name]
-    answer = client.post("/v1/vocode", content=make())
+    headers = {"content-type": "application/json" if "JSON" in name else ""}
+    answer = client.post("/v1/vocode", content=make(), headers=headers)
     assert answer.status_code == status
     assert words in complaint(answer)
+
+
+def test_a_body_of_untold_length_is_bounded_as_well(client: TestClient):
+    parts = (bytes(100_000) for _ in range(30))
+    assert "too large" in complaint(client.post("/v1/vocode", content=parts))
+
+
+def test_as_many_frames_as_are_told_are_taken(client: TestClient):
+    [model] = client.get("/v1/models").json()["models"]
+    frames = np.full((model["max_frames"], model["num_features"]), -5, np.float32)
+    assert client.post("/v1/vocode", content=npy_of(frames)).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,10 @@ from tests.serving.chromium import BINARY, Chromium
 from wavestill.audio.features import extract
 from wavestill.audio.mel import MEL_PRESETS, MelSpec
 from wavestill.distributions import counter_noise
+from wavestill.input_frames import frames_of_recording
 from wavestill.publish import Voice
 from wavestill.serving.app import Service
+from wavestill.serving.export import RUNTIME_FILES, export
 from wavestill.serving.limits import Limits
 from wavestill.serving.pages import page_files
 from wavestill.serving.server import Server
@@ -163,6 +165,27 @@ def test_the_page_is_served_and_names_nothing_outside(client: TestClient):
     assert any(a.get("role") == "status" for _, a in elements)
     assert any(a.get("role") == "alert" for _, a in elements)
     assert dict(elements)["html"]["lang"] == "en"
+
+
+def test_the_page_as_plain_files(tiny_voice: Voice, tmp_path: Path):
+    runtime = tmp_path / "dist"
+    runtime.mkdir()
+    for name in RUNTIME_FILES:
+        with pytest.raises(ValueError, match=f"lacks {re.escape(name)}; give the folder dist/"):
+            export(tiny_voice, "tiny", tmp_path / "site", runtime)
+        assert not (tmp_path / "site").exists()
+        (runtime / name).write_bytes(name.encode())
+    site = tmp_path / "site"
+    written = export(tiny_voice, "tiny", site, runtime)
+    assert {"index.html", "student.onnx", "demo.wav", "ort/LICENCE.txt"} < set(written)
+    assert {f"ort/{name}" for name in RUNTIME_FILES} < set(written)
+    assert 'data-mode="student"' in (site / "index.html").read_text()
+    told = json.loads((site / "voice.json").read_text())
+    assert (told["id"], told["part"]) == ("tiny", "stream")
+    copied = frames_of_recording(site / "demo.wav", tiny_voice)
+    frames = np.fromfile(site / "demo_frames.bin", "<f4").reshape(copied.frames.shape)
+    np.testing.assert_array_equal(frames, copied.frames)
+    assert json.loads((site / "demo.json").read_text())["gain_db"] == copied.gain_db != 0
 
 
 # ---- in a browser
@@ -640,7 +663,6 @@ def runtime() -> Path | None:
 @pytest.mark.skipif(runtime() is None, reason="ONNXRUNTIME_WEB does not name its dist folder")
 def test_the_student_speaks_without_a_server(browser: Chromium, tiny_voice: Voice, tmp_path: Path):
     from wavestill import synthesise
-    from wavestill.serving.export import export
 
     export(tiny_voice, "tiny", tmp_path, runtime())
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))

@@ -1,9 +1,11 @@
 """Places, tokens, metrics, the description, and an end in good order."""
 
 import asyncio
+import dataclasses
 import http.client
 import json
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -15,12 +17,14 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from tests.serving.conftest import LONG, Running, npy_of
+from tests.serving.conftest import LONG, Running, deadline_is_met, npy_of
 from wavestill import cli
+from wavestill.commands.serve import TOKEN_VARIABLE, _token
 from wavestill.publish import Voice
 from wavestill.serving.app import Service
 from wavestill.serving.drawings import STRETCH_SAMPLES, Models, NativeDrawing
 from wavestill.serving.engine import Engine
+from wavestill.serving.refusals import Refusal
 from wavestill.serving.server import Server, is_local
 from wavestill.serving.tickets import PIECES_MAX, Order, Ticket
 
@@ -40,21 +44,40 @@ def test_the_description_and_the_voice(client: TestClient, tiny_voice: Voice):
     assert answer.status_code == 200  # the example is one
 
 
-def test_metrics_count(client: TestClient, npy: bytes):
-    def value(name: str) -> float:
-        text = client.get("/metrics").text
-        found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.M)
-        return float(found.group(1)) if found else 0.0
+def told_of(service: Service, name: str) -> float:
+    """A figure of the service's own text for Prometheus."""
+    found = re.search(rf"^{re.escape(name)} (\S+)$", service.metrics.text().decode(), re.M)
+    return float(found.group(1)) if found else 0.0
 
-    answered = 'wavestill_requests_total{path="/v1/vocode",status="200"}'
-    sound = 'wavestill_sound_seconds_total{sampler="student"}'
-    before = value(answered), value(sound)
+
+COUNTED = {
+    'wavestill_requests_total{path="/v1/vocode",status="200"}': 1,
+    'wavestill_request_seconds_count{path="/v1/vocode"}': 1,
+    'wavestill_first_sound_seconds_count{sampler="student"}': 1,
+    'wavestill_sound_seconds_total{sampler="student"}': 40 * 100 / 8000,
+}
+
+
+def test_metrics_count(client: TestClient, service: Service, npy: bytes):
+    before = {name: told_of(service, name) for name in COUNTED}
     client.post("/v1/vocode", content=npy)
-    assert value(answered) == before[0] + 1
-    assert value(sound) == pytest.approx(before[1] + 40 * 100 / 8000)
+    for name, more in COUNTED.items():
+        assert told_of(service, name) == pytest.approx(before[name] + more), name
     client.get("/a/path/nobody/knows")
     assert "nobody" not in client.get("/metrics").text
-    assert value("wavestill_places") == 8
+    assert told_of(service, "wavestill_places") == 8
+
+
+def test_the_gauges_show_what_is_so(service: Service, monkeypatch: pytest.MonkeyPatch):
+    def shown() -> list[float]:
+        names = ("in_house", "active", "waiting", "draining")
+        return [told_of(service, f"wavestill_{name}") for name in names]
+
+    assert shown() == [0, 0, 0, 0]
+    with service.engine.place():
+        assert shown() == [1, 0, 0, 0]
+    monkeypatch.setattr(service.gate, "is_draining", True)
+    assert shown() == [0, 0, 0, 1]
 
 
 def test_a_token_is_asked_for(tiny_voice: Voice, npy: bytes):
@@ -62,7 +85,12 @@ def test_a_token_is_asked_for(tiny_voice: Voice, npy: bytes):
     with TestClient(service.app) as client:
         assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
         assert client.get("/").status_code == 200
-        for headers in ({}, {"authorization": "Bearer other"}, {"authorization": "sesame"}):
+        others = ("other", "", "sesam", "sesame2", "SESAME")
+        for headers in (
+            {},
+            {"authorization": "sesame"},
+            *({"authorization": f"Bearer {other}"} for other in others),
+        ):
             for path in ("/v1/models", "/metrics"):
                 answer = client.get(path, headers=headers)
                 assert answer.status_code == 401
@@ -84,7 +112,8 @@ def test_other_sites_are_refused(client: TestClient, npy: bytes):
         return answer.status_code
 
     assert ask("http://testserver") == 200
-    for origin in ("https://evil.example", "null", "http://testserver.evil.example", "http://["):
+    others = ("https://evil.example", "http://testserver.evil.example", "http://testserver:81")
+    for origin in (*others, "null", "http://["):
         assert ask(origin) == 403
 
 
@@ -139,9 +168,16 @@ def test_when_all_places_are_taken_one_is_told_to_come_back(running: Running, np
         connection.close()
 
 
-def test_slow_bodies_lose_their_place(running: Running, npy: bytes):
+@pytest.mark.parametrize("drips", [False, True], ids=["stops", "drips"])
+def test_slow_bodies_lose_their_place(running: Running, npy: bytes, drips: bool):
     connection = begun(running, npy)
-    answer = connection.getresponse()  # the rest never comes
+    assert connection.sock is not None
+    for number in range(100, 150 if drips else 100):  # byte by byte, or the rest never comes
+        if select.select([connection.sock], [], [], 0.2)[0]:
+            break
+        connection.send(npy[number : number + 1])
+        assert number < 125
+    answer = connection.getresponse()
     assert answer.status == 408
     assert "send it faster" in json.loads(answer.read())["error"]
     connection.close()
@@ -157,10 +193,53 @@ def test_clients_that_leave_are_not_drawn_for(running: Running, tiny_voice: Voic
         plain.sendall(f"{head}Content-Length: {len(frames)}\r\n\r\n".encode() + frames)
         time.sleep(0.05)
         plain.close()
-    until = time.monotonic() + 20
-    while running.service.engine.num_in_house or running.service.engine.num_active:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    engine = running.service.engine
+    deadline_is_met(lambda: engine.num_in_house == engine.num_active == engine.num_waiting == 0)
+
+
+@pytest.mark.parametrize("format_", ["wav", "flac"])
+def test_a_sound_that_is_not_done_in_time_does_not_look_whole(
+    tiny_voice: Voice, npy: bytes, format_: str
+):
+    running = Running(Service(tiny_voice, "tiny", limits=dataclasses.replace(LONG, timeout_s=0.5)))
+    connection = running.connect()
+    query = f"sampler=speculative&format={format_}"  # a step or two per round, if untrained
+    connection.request("POST", f"/v1/vocode?{query}", npy)
+    answer = connection.getresponse()
+    assert answer.status == 200
+    with pytest.raises(http.client.IncompleteRead):
+        answer.read()
+    connection.close()
+    deadline_is_met(lambda: running.service.engine.num_in_house == 0)
+    counted = 'wavestill_requests_total{path="/v1/vocode",status="%d"}'
+    deadline_is_met(lambda: told_of(running.service, counted % 499) == 1)
+    assert told_of(running.service, counted % 200) == 0
+    running.server.handle_exit(signal.SIGTERM, None)
+    running.thread.join(timeout=30)
+
+
+def test_a_head_that_does_not_come_ends_the_connection(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("wavestill.serving.server._HEAD_TIMEOUT_S", 0.3)
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as plain:
+        plain.sendall(b"GET /healthz HTTP/1.1\r\nHost")
+        assert plain.recv(100) == b""
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_an_end_does_not_wait_for_ever(tiny_voice: Voice, npy: bytes, signals: int):
+    """What has begun and does not end is left at the second signal, or when time is over."""
+    limits = dataclasses.replace(LONG, body_timeout_s=60.0)
+    running = Running(Service(tiny_voice, "tiny", limits=limits), drain_s=60 if signals > 1 else 0)
+    held = begun(running, npy)
+    for _ in range(signals):
+        running.server.handle_exit(signal.SIGTERM, None)
+    deadline_is_met(lambda: running.server.should_exit)
+    assert running.server.force_exit == (signals > 1)
+    held.close()
+    running.thread.join(timeout=30)
+    assert not running.thread.is_alive()
 
 
 def test_draining_finishes_what_has_begun(tiny_voice: Voice, npy: bytes):
@@ -265,9 +344,80 @@ def test_sounds_side_by_side_are_drawn_for_those_who_are_here(tiny_voice: Voice)
     assert turns * STRETCH_SAMPLES // 2 < 75 * tiny_voice.spec.hop_samples
 
 
+def test_who_waits_too_long_or_no_more_is_forgotten(tiny_voice: Voice):
+    engine = Engine(tiny_voice, LONG)
+
+    def order(sampler, num_frames: int) -> Order:
+        frames = np.full((num_frames, tiny_voice.spec.num_features), -5, np.float32)
+        return Order(sampler, frames=frames)
+
+    async def crowd() -> None:
+        # of such different lengths that each is drawn by itself
+        busy = [engine.submit(order("native", length), seconds=60) for length in (1200, 9000)]
+        for ticket in busy:
+            await ticket.take()
+        gone, kept = (engine.submit(order("student", 3), seconds=60) for _ in range(2))
+        late = engine.submit(order("student", 3), seconds=0.05)
+        gone.cancel()
+        with pytest.raises(Refusal, match="not done within its time"):
+            await late.take()
+        assert engine.num_waiting == 1
+        for ticket in (*busy, kept):
+            ticket.cancel()
+
+    asyncio.run(asyncio.wait_for(crowd(), 20))
+    deadline_is_met(lambda: engine.num_active == engine.num_waiting == 0)
+    engine.stop()
+
+
 def test_only_this_machine_is_local():
     assert all(is_local(host) for host in ("localhost", "127.0.0.1", "127.1.2.3", "::1"))
     assert not any(is_local(host) for host in ("0.0.0.0", "::", "192.168.0.2", "example.org"))
+
+
+def test_where_the_token_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    assert _token(None) is None
+    monkeypatch.setenv(TOKEN_VARIABLE, " of the environment ")
+    assert _token(None) == "of the environment"
+    (tmp_path / "token").write_text("of the file\nand a remark\n")
+    assert _token(tmp_path / "token") == "of the file"
+    (tmp_path / "token").write_text("\n \n")
+    monkeypatch.setenv(TOKEN_VARIABLE, "")
+    for source in (tmp_path / "token", None):
+        with pytest.raises(ValueError, match="is empty; write one there"):
+            _token(source)
+
+
+@pytest.mark.parametrize("has_token", [False, True])
+def test_a_service_that_others_can_reach_is_warned_of(
+    voice_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, has_token: bool
+):
+    async def closed_at_once(server: Server, _: str) -> None:
+        server._socket.close()
+
+    monkeypatch.setattr("wavestill.commands.serve._serve", closed_at_once)
+    monkeypatch.setattr("wavestill.serving.server.is_local", lambda _: False)
+    monkeypatch.setenv(TOKEN_VARIABLE, "sesame")
+    if not has_token:
+        monkeypatch.delenv(TOKEN_VARIABLE)
+    assert cli.run(["serve", str(voice_path), "--port", "0"]) == 0
+    assert ("there is no token" in capsys.readouterr().err) != has_token
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        (("--port", "65536"), "'port' is 65536"),
+        (("--max-seconds", "0"), "'max_seconds' is 0"),
+        (("--max-active", "0"), "'max_active' is 0"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(
+    voice_path: Path, capsys, option: tuple[str, str], complaint: str
+):
+    assert cli.run(["serve", str(voice_path), *option]) == 1
+    assert complaint in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -7,9 +7,12 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
+from tests.serving.conftest import deadline_is_met
 from wavestill import stream
 from wavestill.publish import Voice
+from wavestill.serving.app import Service
 from wavestill.serving.judging import STEPS_PER_FRAME
+from wavestill.serving.limits import Limits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -93,6 +96,13 @@ def kl_of_the_draw(voice: Voice, frames: np.ndarray, seed: int) -> np.ndarray:
     return kl.view(len(frames), -1).numpy()
 
 
+def test_the_recordings_gain_is_undone(client: TestClient, frames: np.ndarray):
+    loud, _ = spoken(client, [frames], seed=5)
+    quiet, _ = spoken(client, [frames], seed=5, gain_db=20.0)
+    assert np.abs(loud).max() > 1000
+    np.testing.assert_allclose(quiet, loud / 10, atol=0.5 + 0.05)  # each rounded once
+
+
 BAD_BEGINNINGS = {
     "no JSON": ("{", "first message"),
     "a list": ("[1]", "first message"),
@@ -137,12 +147,73 @@ def test_bad_frames_end_the_stream(client: TestClient, sent: bytes, complaint: s
         assert complaint in socket.receive_json()["error"]
 
 
+def test_only_the_end_is_understood_after_the_first_text(client: TestClient):
+    with client.websocket_connect("/v1/stream") as socket:
+        socket.send_text("{}")
+        socket.receive_json()
+        socket.send_text('{"end": false}')
+        assert "only" in socket.receive_json()["error"]
+
+
 def test_an_end_without_frames_is_refused(client: TestClient):
     with client.websocket_connect("/v1/stream") as socket:
         socket.send_text("{}")
         socket.receive_json()
         socket.send_text('{"end": true}')
         assert "no frames came" in socket.receive_json()["error"]
+
+
+LIMITED = {
+    "frames beyond its length": (Limits(max_stream_seconds=1.0), 81, "the stream is over 1 s"),
+    "nothing comes": (Limits(idle_timeout_s=0.2), 0, "nothing came for 0.2 s"),
+    "its time is over": (Limits(max_stream_seconds=0.3), 0, "the stream's time is over"),
+}
+
+
+@pytest.mark.parametrize("name", LIMITED)
+def test_streams_are_bounded(tiny_voice: Voice, name: str):
+    limits, num_frames, complaint = LIMITED[name]
+    with (
+        TestClient(Service(tiny_voice, "tiny", limits=limits).app) as client,
+        client.websocket_connect("/v1/stream") as socket,
+    ):
+        socket.send_text("{}")
+        socket.receive_json()
+        if num_frames:
+            socket.send_bytes(bytes(4 * num_frames * tiny_voice.spec.num_features))
+        while (message := socket.receive()).get("text") is None:
+            pass
+        assert complaint in json.loads(message["text"])["error"]
+        with pytest.raises(WebSocketDisconnect) as closed:
+            socket.receive_json()
+        assert closed.value.code == 1009
+
+
+def test_a_stream_takes_a_place(tiny_voice: Voice, frames: np.ndarray):
+    service = Service(tiny_voice, "tiny", limits=Limits(max_active=1, max_waiting=0))
+    with TestClient(service.app) as client:
+        with client.websocket_connect("/v1/stream") as first:
+            first.send_text("{}")
+            first.receive_json()
+            with client.websocket_connect("/v1/stream") as second:
+                second.send_text("{}")
+                assert "places are taken" in second.receive_json()["error"]
+                with pytest.raises(WebSocketDisconnect) as closed:
+                    second.receive_json()
+                assert closed.value.code == 1013
+        deadline_is_met(lambda: service.engine.num_in_house == 0)
+        sound, _ = spoken(client, [frames])
+        counted = service.metrics.total_sound_seconds
+        assert counted == pytest.approx(len(sound) / tiny_voice.spec.sample_rate)
+
+
+def test_no_stream_begins_while_the_service_drains(
+    client: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(service.gate, "is_draining", True)
+    with pytest.raises(WebSocketDisconnect) as closed, client.websocket_connect("/v1/stream"):
+        pass
+    assert closed.value.code == 1001
 
 
 def test_clients_that_leave_give_their_place_back(client: TestClient, service, frames):
@@ -160,12 +231,3 @@ def test_other_sites_pages_are_not_let_in(client: TestClient):
         client.websocket_connect("/v1/stream", headers={"origin": "https://evil.example"}),
     ):
         pass
-
-
-def deadline_is_met(condition, seconds: float = 10.0) -> None:
-    import time
-
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "still not so"
-        time.sleep(0.01)

@@ -1,17 +1,24 @@
 """Sound over HTTP is the sound of `synth`, whatever else the service is doing."""
 
+import dataclasses
 import io
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 from starlette.testclient import TestClient
 
 from tests.serving.conftest import npy_of
+from tests.serving.test_stream import spoken
+from wavestill import IAFWaveNet, synthesise
 from wavestill.publish import Voice
+from wavestill.serving.app import Service
+from wavestill.serving.drawings import levels_of
 from wavestill.synthesis import synth
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -132,3 +139,62 @@ def test_frames_of_a_recording_are_what_vocode_takes(
     copy = np.frombuffer(written["recording", "student"][44:], "<i2")
     whole = np.frombuffer(sound[44:], "<i2")
     assert np.abs(whole / gain - copy).max() <= 0.5 + 0.5 / gain + 1e-6
+
+
+@pytest.fixture(scope="module")
+def voice_of_two(tiny_voice: Voice) -> Voice:
+    """A student of two speakers, without a teacher."""
+    config = tiny_voice.require_student().config
+    assert config.conditioning is not None
+    conditioning = dataclasses.replace(config.conditioning, num_speakers=2)
+    torch.manual_seed(0)
+    student = IAFWaveNet(dataclasses.replace(config, conditioning=conditioning)).eval()
+    student.calibrate(0.07 * torch.randn(1000))
+    for parameter in student.parameters():  # heads begin at 0, deaf to any conditioning
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return Voice(tiny_voice.spec, student=student, speakers=("ada", "bea"))
+
+
+@pytest.fixture(scope="module")
+def two(voice_of_two: Voice) -> Iterator[TestClient]:
+    with TestClient(Service(voice_of_two, "two").app) as client:
+        yield client
+
+
+def test_each_speaker_has_a_sound(
+    two: TestClient, voice_of_two: Voice, frames: np.ndarray, npy: bytes
+):
+    sounds = []
+    for name in ("ada", "bea"):
+        asked = {"seed": 2, "format": "pcm", "speaker": name}
+        sound = np.frombuffer(two.post("/v1/vocode", params=asked, content=npy).content, "<i2")
+        x = synthesise(voice_of_two, frames, seed=2, speaker=name)
+        np.testing.assert_array_equal(sound, levels_of(torch.tensor(x), 0.0))
+        live, _ = spoken(two, [frames], seed=2, speaker=name)
+        assert np.abs(live.astype(int) - sound).max() <= 3
+        sounds.append(sound.astype(int))
+    assert np.abs(sounds[0] - sounds[1]).max() > 100
+
+
+def test_what_a_voice_lacks_is_not_offered(two: TestClient, npy: bytes):
+    [model] = two.get("/v1/models").json()["models"]
+    assert model["samplers"] == ["student"]
+    assert not model["has_kl"]
+    for sampler in ("native", "speculative"):
+        asked = {"sampler": sampler, "speaker": "ada"}
+        answer = two.post("/v1/vocode", params=asked, content=npy)
+        assert answer.status_code == 422
+        assert f"no sampler '{sampler}'; it has student" in answer.json()["error"]
+    with two.websocket_connect("/v1/stream") as socket:
+        socket.send_text('{"kl": true, "speaker": "ada"}')
+        assert "a voice with a teacher" in socket.receive_json()["error"]
+
+
+def test_levels_are_those_of_a_16_bit_file():
+    x = torch.tensor([-3.0, -1.0, -0.6 / 32768, 0.4 / 32768, 0.6 / 32768, 1.0, 7.0])
+    np.testing.assert_array_equal(levels_of(x, 0.0), [-32768, -32768, -1, 0, 1, 32767, 32767])
+    np.testing.assert_array_equal(levels_of(x[5:], 20.0), [3277, 22938])
+    for value in (torch.nan, torch.inf):
+        with pytest.raises(ValueError, match="not finite"):
+            levels_of(torch.tensor([0.0, value]), 0.0)
