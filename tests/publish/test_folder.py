@@ -58,6 +58,17 @@ def edit_config(path: Path, **changes: object) -> None:
     (path / "config.json").write_text(json.dumps({**config, **changes}))
 
 
+def drop_key(path: Path, key: str) -> None:
+    config = json.loads((path / "config.json").read_text())
+    del config[key]
+    (path / "config.json").write_text(json.dumps(config))
+
+
+def edit_model(path: Path, part: str, **changes: object) -> None:
+    config = json.loads((path / "config.json").read_text())
+    edit_config(path, **{part: {**config[part], **changes}})
+
+
 def edit_weights(path: Path, **changes: torch.Tensor | None) -> None:
     """As somebody would who means it: the sum is that of the new weights."""
     weights = {**load_file(path / "model.safetensors"), **changes}
@@ -81,7 +92,51 @@ DAMAGES = {
     ),
     "a later format": (lambda path: edit_config(path, format_version=99), "format version 99"),
     "no format version": (lambda path: edit_config(path, format_version="1"), "is damaged"),
-    "a key is missing": (lambda path: edit_config(path, teacher={}), "damaged"),
+    "a key is missing": (
+        lambda path: drop_key(path, "spec"),
+        "is damaged: the key 'spec' is missing; get it again",
+    ),
+    "a spec that is none": (lambda path: edit_config(path, spec=[1]), r"'spec' is \[1\] but must"),
+    "a level that is true": (
+        lambda path: edit_config(path, level_dbfs=True),
+        "'level_dbfs' is True but must be a number",
+    ),
+    "a number that no float can hold": (
+        lambda path: edit_config(path, level_dbfs=-(10**400)),
+        "is damaged: int too large",
+    ),
+    "brackets without end": (
+        lambda path: (path / "config.json").write_text("[" * 100_000),
+        r"config\.json' cannot be read",
+    ),
+    "no dilations": (
+        lambda path: edit_model(path, "teacher", dilation_cycle=0),
+        "'dilation_cycle' is 0; it must be positive",
+    ),
+    "more bits than a float has": (
+        lambda path: edit_model(path, "teacher", bits=10**9),
+        "'bits' is 1000000000; it must lie between 1 and 24",
+    ),
+    "a hundred thousand channels": (  # 240 GB a layer
+        lambda path: edit_model(path, "student", channels=10**5),
+        r"student\.flows\.0\.input\.weight has shape \(4, 1\), not \(100000, 1\)",
+    ),
+    "a billion channels": (
+        lambda path: edit_model(path, "student", channels=10**9),
+        "is damaged: Storage size calculation overflowed",
+    ),
+    "a billion layers": (
+        lambda path: edit_model(path, "teacher", layers=10**9),
+        r"'teacher' has 1000000000 layers but model\.safetensors",
+    ),
+    "a billion layers of a flow": (
+        lambda path: edit_model(path, "student", flows=[10**9]),
+        r"'student' has 1000000000 layers but model\.safetensors",
+    ),
+    "a flow of fewer than no layers": (
+        lambda path: edit_model(path, "student", flows=[10**9, -(10**9)]),
+        "each flow needs a layer",
+    ),
     "an unknown key": (
         lambda path: edit_config(path, teacher={"layer": 3}),
         "unknown key 'teacher.layer'",
@@ -108,7 +163,15 @@ DAMAGES = {
     ),
     "a weight too many": (
         lambda path: edit_weights(path, **{"teacher.trojan": torch.zeros(1)}),
-        r"teacher\.trojan is not of this model",
+        r"teacher\.trojan is not of this voice",
+    ),
+    "a part that the config denies": (
+        lambda path: edit_config(path, student=None),
+        r"student\.\S+ is not of this voice",
+    ),
+    "whole numbers for weights": (
+        lambda path: edit_weights(path, **{"teacher.input.bias": torch.zeros(4).int()}),
+        r"teacher\.input\.bias is of type I32",
     ),
     "weights that are not finite": (
         lambda path: edit_weights(path, **{"teacher.input.bias": torch.full((4,), torch.nan)}),
