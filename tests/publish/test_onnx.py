@@ -1,6 +1,7 @@
 """What onnxruntime makes of an exported voice is what torch makes of it, whole and in pieces."""
 
 import dataclasses
+import errno
 import json
 from pathlib import Path
 
@@ -273,6 +274,31 @@ def test_the_command_says_what_goes_in_and_out(voice_path: Path, tmp_path: Path)
     assert [tensor["name"] for tensor in said["inputs"]] == [i.name for i in run.get_inputs()]
     assert said["spec"] == publish.load(voice_path).spec.to_dict()
     assert {f"state_{state['name']}" for state in said["states"]} == set(begin_states(said))
+
+
+def test_a_full_disk_leaves_the_file_that_was_there(
+    tiny_voice: Voice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "voice.onnx"
+    export(tiny_voice, path)
+    whole, write = path.read_bytes(), Path.write_bytes
+
+    def fills_the_disk(self: Path, data: bytes) -> int:
+        write(self, data[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fills_the_disk)
+    with pytest.raises(ValueError, match=r"cannot be written \(No space left on device\)"):
+        export(tiny_voice, path)
+    assert path.read_bytes() == whole
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_int8_has_nothing_to_complain_of(
+    tiny_voice: Voice, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    export(tiny_voice, tmp_path / "voice.onnx", precision="int8")
+    assert not caplog.records
 
 
 def test_what_cannot_be_exported_is_refused_in_one_line(

@@ -72,9 +72,12 @@ def export(
     if precision == "int8":
         model = _quantised(model)
     helper.set_model_props(model, {PROPERTY: json.dumps(description)})
+    partial = path.with_name(path.name + ".partial")
     try:
-        path.write_bytes(model.SerializeToString())
+        partial.write_bytes(model.SerializeToString())
+        partial.replace(path)
     except OSError as error:
+        partial.unlink(missing_ok=True)
         reason = error.strerror or error
         raise ValueError(f"'{path}' cannot be written ({reason}); choose another file") from error
     return description
@@ -144,6 +147,8 @@ def _quantised(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type == "MatMul"
         and ("/layer" in node.name or node.input[1].endswith("project.weight"))
     ]
+    # else a line on standard error advises a step that is for graphs of others
+    helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
     with tempfile.TemporaryDirectory() as folder:
         whole, small = Path(folder) / "whole.onnx", Path(folder) / "small.onnx"
         onnx.save(model, whole)
