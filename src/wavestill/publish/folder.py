@@ -324,8 +324,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not path.exists():
         names = ", ".join(packaged_voices())
         raise ValueError(
-            f"there is no voice at '{path}'; give a folder, or a voice that comes with wavestill "
-            f"({names})"
+            f"there is no voice at '{path}'; give a folder, a voice that comes with wavestill "
+            f"({names}), or owner/name on the Hugging Face Hub"
         )
     if not config_path.is_file():
         raise ValueError(
