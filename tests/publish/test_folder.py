@@ -53,6 +53,20 @@ def test_the_card_names_what_matters(tiny_voice: Voice, tmp_path: Path) -> None:
     assert "| teacher nll_nats_per_sample | 6.25 |" in card
 
 
+def test_a_card_takes_whatever_figures_a_config_holds(tiny_voice: Voice, tmp_path: Path) -> None:
+    measured = {"teacher": 3, "student": {"kl_nats_per_sample": "little"}, "speed": [1]}
+    made = {"version": "1", "machine": {"processor": "abacus"}}
+    voice = dataclasses.replace(
+        tiny_voice, measured=measured, made=made, speakers=("Ada Lovelace", "bea")
+    )
+    publish.save(voice, tmp_path / "my voice")
+    publish.save(publish.load(tmp_path / "my voice"), tmp_path / "my voice")
+    card = (tmp_path / "my voice" / "README.md").read_text()
+    assert "| teacher | 3 |" in card
+    assert "processor abacus" in card
+    assert "wavestill synth 'my voice' recording.wav -o copy.wav --speaker 'Ada Lovelace'" in card
+
+
 def edit_config(path: Path, **changes: object) -> None:
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps({**config, **changes}))
