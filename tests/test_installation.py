@@ -1,7 +1,9 @@
 """What a shell completes, and what the doctor says of an installation and a voice."""
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,21 @@ def test_the_doctor_misses_what_is_not_there(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_an_extra_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli._extra_of("onnxruntime.quantization") == "export"
     assert cli._extra_of("jinja2") == "eval"
+
+
+@pytest.mark.parametrize("arguments", [["export", "kathleen", "a.onnx"], ["completion", "bash"]])
+def test_without_the_extra_of_export_only_export_fails_and_in_one_line(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "onnx.py").write_text("raise ModuleNotFoundError(name='onnx')")
+    command = [sys.executable, "-m", "wavestill.cli", *arguments]
+    surroundings = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=surroundings, cwd=tmp_path, check=False
+    )
+    if arguments[0] == "completion":
+        assert (done.returncode, done.stderr) == (0, "")
+    else:
+        assert done.returncode == 1
+        lacks = "wavestill: the package 'onnx' is not installed: pip install 'wavestill[export]'\n"
+        assert done.stderr == lacks

@@ -183,6 +183,9 @@ class HelpFormatter(DefaultHelpFormatter):
 def _function(name: str) -> Callable[..., Outcome]:
     module = importlib.import_module(f"wavestill.commands.{name}")
     function: Callable[..., Outcome] = getattr(module, name)
+    # jsonargparse seeks a function from the topmost package of its module down, by its name, and
+    # `wavestill.export` would import what only an extra brings
+    function.__module__ = "commands"
     return function
 
 
