@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from wavestill import publish
 from wavestill.density import Conditioning
-from wavestill.publish import Voice
+from wavestill.publish import Voice, folder
 from wavestill.publish.migrations import FORMAT_VERSION, MIGRATIONS, migrated
 from wavestill.publish.weights import sha256_of
 
@@ -43,6 +43,21 @@ def test_saving_replaces_a_voice_but_nothing_else(tiny_voice: Voice, tmp_path: P
     with pytest.raises(ValueError, match="is no voice and will not be overwritten"):
         publish.save(tiny_voice, tmp_path / "other")
     assert (tmp_path / "other" / "thesis.txt").exists()
+
+
+def test_a_voice_saved_while_it_is_read_is_read_again(
+    tiny_voice: Voice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, read = tmp_path / "voice", folder._read
+    publish.save(tiny_voice, path)
+
+    def saved_meanwhile(path: Path, config: dict[str, object]) -> Voice:
+        monkeypatch.setattr(folder, "_read", read)
+        publish.save(dataclasses.replace(tiny_voice, student=None), path)
+        return read(path, config)
+
+    monkeypatch.setattr(folder, "_read", saved_meanwhile)
+    assert publish.load(path).student is None
 
 
 def test_the_card_names_what_matters(tiny_voice: Voice, tmp_path: Path) -> None:

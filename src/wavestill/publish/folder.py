@@ -214,7 +214,23 @@ def load(path: Path | str) -> Voice:
         ValueError: If there is none, or it is incomplete, of a newer format, or damaged.
     """
     path = located(path)
-    config, weights_path = _read_config(path), path / "model.safetensors"
+    config = _read_config(path)
+    try:
+        return _read(path, config)
+    except ValueError:
+        again = _read_config(path)
+        if json.dumps(again) == json.dumps(config):
+            raise
+        return _read(path, again)  # it was saved anew while we read
+
+
+def _read(path: Path, config: dict[str, Any]) -> Voice:
+    """The voice in a folder, by its config.
+
+    Raises:
+        ValueError: If config or weights are damaged, or do not fit.
+    """
+    weights_path = path / "model.safetensors"
     shapes = stored_shapes(weights_path)
     try:
         voice = _described(config)
