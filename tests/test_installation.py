@@ -1,7 +1,9 @@
 """What a shell completes, and what the doctor says of an installation and a voice."""
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,13 @@ def test_the_doctor_reads_the_processor(monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_an_extra_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli._extra_of("onnxruntime.quantization") == "export"
     assert cli._extra_of("jinja2") == "eval"
+
+
+def test_without_its_extra_export_fails_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "onnx.py").write_text("raise ModuleNotFoundError(name='onnx')")
+    command = [sys.executable, "-m", "wavestill.cli", "export", "kathleen", "a.onnx"]
+    surroundings = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=surroundings, cwd=tmp_path)
+    assert done.returncode == 1
+    lacks = "wavestill: the package 'onnx' is not installed: pip install 'wavestill[export]'\n"
+    assert done.stderr == lacks

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from wavestill import publish
 from wavestill.density import Conditioning
-from wavestill.publish import Voice
+from wavestill.publish import Voice, folder
 from wavestill.publish.migrations import FORMAT_VERSION, MIGRATIONS, migrated
 from wavestill.publish.weights import sha256_of
 
@@ -46,6 +46,21 @@ def test_saving_replaces_a_voice_but_nothing_else(tiny_voice: Voice, tmp_path: P
     assert (tmp_path / "other" / "thesis.txt").exists()
 
 
+def test_a_voice_saved_while_it_is_read_is_read_again(
+    tiny_voice: Voice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, read = tmp_path / "voice", folder._read
+    publish.save(tiny_voice, path)
+
+    def saved_meanwhile(path: Path, config: dict[str, object]) -> Voice:
+        monkeypatch.setattr(folder, "_read", read)
+        publish.save(dataclasses.replace(tiny_voice, student=None), path)
+        return read(path, config)
+
+    monkeypatch.setattr(folder, "_read", saved_meanwhile)
+    assert publish.load(path).student is None
+
+
 def test_the_card_names_what_matters(tiny_voice: Voice, tmp_path: Path) -> None:
     measured = {"teacher": {"nll_nats_per_sample": 6.25}}
     made = {"version": "9.8", "commit": "abc", "command": "wavestill fit recipe.yaml"}
@@ -77,9 +92,34 @@ def test_the_cards_command_suits_the_voice(
     assert f"\nwavestill synth voice recording.wav -o copy.wav{options}\n" in card
 
 
+def test_a_card_takes_whatever_figures_a_config_holds(tiny_voice: Voice, tmp_path: Path) -> None:
+    measured = {"teacher": 3, "student": {"kl_nats_per_sample": "little"}, "speed": [1]}
+    made = {"version": "1", "machine": {"processor": "abacus"}}
+    voice = dataclasses.replace(
+        tiny_voice, measured=measured, made=made, speakers=("Ada Lovelace", "bea")
+    )
+    publish.save(voice, tmp_path / "my voice")
+    publish.save(publish.load(tmp_path / "my voice"), tmp_path / "my voice")
+    card = (tmp_path / "my voice" / "README.md").read_text()
+    assert "| teacher | 3 |" in card
+    assert "processor abacus" in card
+    assert "wavestill synth 'my voice' recording.wav -o copy.wav --speaker 'Ada Lovelace'" in card
+
+
 def edit_config(path: Path, **changes: object) -> None:
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+def drop_key(path: Path, key: str) -> None:
+    config = json.loads((path / "config.json").read_text())
+    del config[key]
+    (path / "config.json").write_text(json.dumps(config))
+
+
+def edit_model(path: Path, part: str, **changes: object) -> None:
+    config = json.loads((path / "config.json").read_text())
+    edit_config(path, **{part: {**config[part], **changes}})
 
 
 def edit_weights(path: Path, **changes: torch.Tensor | None) -> None:
@@ -117,7 +157,51 @@ DAMAGES = {
     ),
     "a later format": (lambda path: edit_config(path, format_version=99), "format version 99"),
     "no format version": (lambda path: edit_config(path, format_version="1"), "is damaged"),
-    "a key is missing": (lambda path: edit_config(path, teacher={}), "damaged"),
+    "a key is missing": (
+        lambda path: drop_key(path, "spec"),
+        "is damaged: the key 'spec' is missing; get it again",
+    ),
+    "a spec that is none": (lambda path: edit_config(path, spec=[1]), r"'spec' is \[1\] but must"),
+    "a level that is true": (
+        lambda path: edit_config(path, level_dbfs=True),
+        "'level_dbfs' is True but must be a number",
+    ),
+    "a number that no float can hold": (
+        lambda path: edit_config(path, level_dbfs=-(10**400)),
+        "is damaged: int too large",
+    ),
+    "brackets without end": (
+        lambda path: (path / "config.json").write_text("[" * 100_000),
+        r"config\.json' cannot be read",
+    ),
+    "no dilations": (
+        lambda path: edit_model(path, "teacher", dilation_cycle=0),
+        "'dilation_cycle' is 0; it must be positive",
+    ),
+    "more bits than a float has": (
+        lambda path: edit_model(path, "teacher", bits=10**9),
+        "'bits' is 1000000000; it must lie between 1 and 24",
+    ),
+    "a hundred thousand channels": (  # 240 GB a layer
+        lambda path: edit_model(path, "student", channels=10**5),
+        r"student\.flows\.0\.input\.weight has shape \(4, 1\), not \(100000, 1\)",
+    ),
+    "a billion channels": (
+        lambda path: edit_model(path, "student", channels=10**9),
+        "is damaged: Storage size calculation overflowed",
+    ),
+    "a billion layers": (
+        lambda path: edit_model(path, "teacher", layers=10**9),
+        r"'teacher' has 1000000000 layers but model\.safetensors",
+    ),
+    "a billion layers of a flow": (
+        lambda path: edit_model(path, "student", flows=[10**9]),
+        r"'student' has 1000000000 layers but model\.safetensors",
+    ),
+    "a flow of fewer than no layers": (
+        lambda path: edit_model(path, "student", flows=[10**9, -(10**9)]),
+        "each flow needs a layer",
+    ),
     "an unknown key": (
         lambda path: edit_config(path, teacher={"layer": 3}),
         "unknown key 'teacher.layer'",
@@ -145,7 +229,15 @@ DAMAGES = {
     ),
     "a weight too many": (
         lambda path: edit_weights(path, **{"teacher.trojan": torch.zeros(1)}),
-        r"teacher\.trojan is not of this model",
+        r"teacher\.trojan is not of this voice",
+    ),
+    "a part that the config denies": (
+        lambda path: edit_config(path, student=None),
+        r"student\.\S+ is not of this voice",
+    ),
+    "whole numbers for weights": (
+        lambda path: edit_weights(path, **{"teacher.input.bias": torch.zeros(4).int()}),
+        r"teacher\.input\.bias is of type I32",
     ),
     "weights that are not finite": (
         lambda path: edit_weights(path, **{"teacher.input.bias": torch.full((4,), torch.nan)}),

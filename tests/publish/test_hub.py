@@ -10,10 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx2
 import pytest
 import torch
 import yaml
 from huggingface_hub import constants
+from huggingface_hub.errors import HfHubHTTPError
 
 from wavestill import cli, publish
 from wavestill.publish import Voice, hub
@@ -109,6 +111,7 @@ def test_what_the_hub_lacks_is_said_in_one_line(
 ) -> None:
     for name, complaint in (
         ("ada/other", "'ada/other' does not exist on the hub, or is private"),
+        ("ada/a..b", "'ada/a..b' cannot be a name on the hub; give owner/name"),
         ("ada/voice@v9", "'ada/voice' has no revision 'v9'"),
     ):
         assert cli.run(["synth", name, "a.wav", "-o", "b.wav"]) == 1
@@ -138,6 +141,10 @@ class FakeApi:
         pass
 
     def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> str:
+        if repo_id.startswith("others/"):
+            request = httpx2.Request("POST", "https://hub.example/api/repos/create")
+            response = httpx2.Response(401, request=request)
+            raise HfHubHTTPError("401 Client Error", response=response)
         if repo_id.startswith("locked/"):
             raise OSError("403 Forbidden")
         self.made.append((repo_id, private, exist_ok))
@@ -178,5 +185,11 @@ def test_what_is_pushed_is_a_voice_with_a_card(
     assert "wavestill synth ada/buzz" in card
     assert "0.250 nats per sample from its teacher" in card
     assert "Use it only with their\nconsent" in card
+    licensed = dataclasses.replace(tiny_voice, license="cc0-1.0")
+    with pytest.raises(ValueError, match="'others/a' is refused by the hub: log in"):
+        hub.push(licensed, "others/a")
+    for name in ("buzz", "ada/buzz@v1", "hf://ada/buzz", "ada/buzz/more"):
+        with pytest.raises(ValueError, match=f"'{name}' cannot be a name on the hub; give owner/"):
+            hub.push(licensed, name)
     with pytest.raises(ValueError, match="'locked/a' cannot be reached on the hub: 403 Forbidden"):
-        hub.push(dataclasses.replace(tiny_voice, license="cc0-1.0"), "locked/a")
+        hub.push(licensed, "locked/a")

@@ -1,6 +1,7 @@
 """What onnxruntime makes of an exported voice is what torch makes of it, whole and in pieces."""
 
 import dataclasses
+import errno
 import json
 from pathlib import Path
 
@@ -140,6 +141,26 @@ def test_the_student_is_torchs_whole_and_in_any_pieces(name: str, tmp_path: Path
             np.testing.assert_allclose(pieces, own, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("name", STUDENTS)
+def test_a_stream_may_begin_before_its_first_frame(
+    name: str, precision: str, tmp_path: Path
+) -> None:
+    voice, rng = voice_of(STUDENTS[name]), np.random.default_rng(0)
+    student, path = voice.require_student(), tmp_path / "stream.onnx"
+    export(voice, path, part="stream", precision=precision)
+    given = random_context(rng, student.config.conditioning, 2, 5)
+    noise = base_noise(rng, student.base, 2, 5 * HOP)
+    for own, late in zip(
+        streamed(path, given, noise, [5]), streamed(path, given, noise, [0, 0, 5, 5]), strict=True
+    ):
+        # in int8 the flush has a scale of its own
+        wide = 0.5 * own.std() if precision == "int8" else 1e-3
+        np.testing.assert_allclose(late, own, rtol=1e-3, atol=wide)
+    nothing = {name: value[:, :0] if name == "frames" else value for name, value in given.items()}
+    assert streamed(path, nothing, noise[:, :0], [0, 0])[0].shape == (2, 0)
+
+
 def test_the_phase_holds_over_a_long_utterance(tmp_path: Path) -> None:
     # the sum of steps passes 2^63 after 2,048 turns, and wraps
     voice, rng = voice_of(STUDENTS["pitch, filter"]), np.random.default_rng(1)
@@ -173,6 +194,30 @@ def test_the_teachers_likelihood_is_torchs(name: str, tmp_path: Path) -> None:
             expected = law.log_prob(torch.from_numpy(wave)).numpy()
         own = run.run(None, {**given, "audio": wave})[0]
         np.testing.assert_allclose(own, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_trained_teachers_likelihood_is_as_exact_as_torchs(tmp_path: Path) -> None:
+    # components a tenth of a bin wide: float32 differs from itself by 1e-4 nats there
+    voice, rng = publish.load("kathleen"), np.random.default_rng(0)
+    teacher, spec = voice.require_teacher(), voice.spec
+    path = tmp_path / "teacher.onnx"
+    export(voice, path, part="teacher")
+    mean, std = (
+        value.numpy() for value in (teacher.encoder.feature_mean, teacher.encoder.feature_std)
+    )
+    frames = rng.normal(mean, std, (1, 20, spec.num_features)).astype(np.float32)
+    frames[..., -2:] = np.log(200), 1
+    noise = base_noise(rng, "logistic", 1, 20 * spec.hop_samples)
+    given = {"frames": frames}
+    with torch.no_grad():
+        x = voice.require_student().rsample(torch.from_numpy(noise), in_torch(given)).x
+        x = (x * 2**15).round().clamp(-(2**15), 2**15 - 1) / 2**15
+        torchs = teacher.conditionals(x, in_torch(given)).log_prob(x).numpy()
+        wide, context = x.double(), torch.from_numpy(frames).double()
+        exact = teacher.double().conditionals(wide, context).log_prob(wide).numpy()
+    own = session(path).run(None, {**given, "audio": x.numpy()})[0]
+    np.testing.assert_allclose(own, exact, rtol=1e-4, atol=1e-4)
+    assert np.std(own - exact) < 1.5 * np.std(torchs - exact)
 
 
 def test_laws_keep_their_digits_in_the_tails(tmp_path: Path) -> None:
@@ -258,6 +303,31 @@ def test_the_command_says_what_goes_in_and_out(voice_path: Path, tmp_path: Path)
     assert [tensor["name"] for tensor in said["inputs"]] == [i.name for i in run.get_inputs()]
     assert said["spec"] == publish.load(voice_path).spec.to_dict()
     assert {f"state_{state['name']}" for state in said["states"]} == set(begin_states(said))
+
+
+def test_a_full_disk_leaves_the_file_that_was_there(
+    tiny_voice: Voice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "voice.onnx"
+    export(tiny_voice, path)
+    whole, write = path.read_bytes(), Path.write_bytes
+
+    def fills_the_disk(self: Path, data: bytes) -> int:
+        write(self, data[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fills_the_disk)
+    with pytest.raises(ValueError, match=r"cannot be written \(No space left on device\)"):
+        export(tiny_voice, path)
+    assert path.read_bytes() == whole
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_int8_has_nothing_to_complain_of(
+    tiny_voice: Voice, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    export(tiny_voice, tmp_path / "voice.onnx", precision="int8")
+    assert not caplog.records
 
 
 def test_what_cannot_be_exported_is_refused_in_one_line(

@@ -42,6 +42,13 @@ class IAFWaveNetConfig:
     predictor_order: int = 0
     conditioning: ConditioningConfig | None = None
 
+    def __post_init__(self) -> None:
+        if not self.flows or min(self.flows) < 1:
+            raise ValueError(f"'flows' is {list(self.flows)}; each flow needs a layer")
+        for name in ("dilation_cycle", "channels", "filter_width", "initial_scale"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"'{name}' is {getattr(self, name)}; it must be positive")
+
 
 @dataclass
 class FlowState:

@@ -79,6 +79,23 @@ class WaveNetConfig:
     conditioning: ConditioningConfig | None = None
 
     def __post_init__(self) -> None:
+        for name in (
+            "layers",
+            "dilation_cycle",
+            "residual_channels",
+            "gate_channels",
+            "skip_channels",
+            "filter_width",
+            "num_mixtures",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"'{name}' is {getattr(self, name)}; it must be positive")
+        if self.bits is not None and not 1 <= self.bits <= 24:
+            raise ValueError(
+                f"'bits' is {self.bits}; it must lie between 1 and 24, the digits of float32"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"'dropout' is {self.dropout}; it must lie in [0, 1)")
         if self.predictor_order and self.head == "mulaw":
             raise ValueError(
                 f"predictor_order={self.predictor_order} needs a head with means, "

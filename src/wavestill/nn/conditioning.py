@@ -38,6 +38,8 @@ class ConditioningConfig:
     num_speakers: int = 0
 
     def __post_init__(self) -> None:
+        if self.subframe_samples < 0:
+            raise ValueError(f"'subframe_samples' is {self.subframe_samples}; 0 is the default")
         if self.subframe_samples and self.hop_samples % self.subframe_samples:
             raise ValueError(
                 f"subframe_samples={self.subframe_samples} does not divide "

@@ -1,6 +1,7 @@
 """The card of a voice: its README.md."""
 
 import json
+import shlex
 from typing import Any
 
 from torch import Tensor
@@ -50,21 +51,24 @@ def card(name: str, config: dict[str, Any], weights: dict[str, Tensor]) -> str:
         lines += ["", headline]
     lines += ["", "## Use", "", "```sh"]
     sampler = "" if config["student"] is not None else " --sampler cached"
-    speaker = f" --speaker {config['speakers'][0]}" if len(config["speakers"]) > 1 else ""
+    speaker = (
+        f" --speaker {shlex.quote(config['speakers'][0])}" if len(config["speakers"]) > 1 else ""
+    )
     given = "sentence.lab" if "phones" in spec and not spec["pitch"] else "recording.wav"
-    lines += [f"wavestill synth {name} {given} -o copy.wav{sampler}{speaker}", "```"]
+    lines += [f"wavestill synth {shlex.quote(name)} {given} -o copy.wav{sampler}{speaker}", "```"]
     lines += ["", "## Whose voice it is", "", _CONSENT]
     figures = list(_flat(config["measured"]))
     if figures:
         lines += ["", "## Measured", "", "| figure | value |", "|---|---|"]
         lines += [f"| {key} | {value:.4g} |" for key, value in figures]
     if made:
-        lines += [
-            "",
-            "## Made",
-            "",
-            f"version {made.get('version')}, commit {made.get('commit')}, {made.get('started')}",
-        ]
+        lines += ["", "## Made", ""]
+        lines.append(
+            f"version {made.get('version')}, commit {made.get('commit')}, {made.get('started')}"
+        )
+        if isinstance(machine := made.get("machine"), dict):
+            told = ", ".join(f"{key} {value}" for key, value in machine.items())
+            lines += ["", f"The machine, for speeds too: {told}"]
         lines += ["", f"`{made.get('command')}`"]
     return "\n".join(lines) + "\n"
 
@@ -91,23 +95,20 @@ def _front_matter(config: dict[str, Any]) -> list[str]:
 
 def _headline(measured: dict[str, Any]) -> str:
     """The figures that matter, in a sentence each, as far as they were measured."""
-    teacher, student = measured.get("teacher", {}), measured.get("student", {})
-    said = []
-    if "nll_nats_per_sample" in teacher:
+    figures, said = dict(_flat(measured)), []
+    if (nll := figures.get("teacher nll_nats_per_sample")) is not None:
+        said.append(f"The teacher gives recordings {nll:.3f} nats per sample of the 16-bit grid.")
+    if (kl := figures.get("student kl_nats_per_sample")) is not None:
+        tv = figures.get("student tv_per_step")
         said.append(
-            f"The teacher gives recordings {teacher['nll_nats_per_sample']:.3f} nats per sample "
-            "of the 16-bit grid."
+            f"The student is {kl:.3f} nats per sample from its teacher (KL"
+            f"{'' if tv is None else f', total variation {tv:.3f}'} per step)."
         )
-    if "kl_nats_per_sample" in student:
-        tv = f", total variation {student['tv_per_step']:.3f}" if "tv_per_step" in student else ""
-        said.append(
-            f"The student is {student['kl_nats_per_sample']:.3f} nats per sample from its teacher "
-            f"(KL{tv} per step)."
-        )
+    start, end = "speed ", " times_real_time"
     speeds = [
-        f"{name} {own['times_real_time']:.3g}"
-        for name, own in measured.get("speed", {}).items()
-        if isinstance(own, dict) and "times_real_time" in own
+        f"{key.removeprefix(start).removesuffix(end)} {value:.3g}"
+        for key, value in figures.items()
+        if key.startswith(start) and key.endswith(end)
     ]
     if speeds:
         said.append(f"Speed, × real time: {', '.join(speeds)}.")

@@ -8,6 +8,7 @@
 Loading never unpickles.
 """
 
+import dataclasses
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -24,7 +26,7 @@ from wavestill.models import IAFWaveNet, IAFWaveNetConfig, WaveNet, WaveNetConfi
 from wavestill.publish.card import card
 from wavestill.publish.migrations import FORMAT_VERSION, migrated
 from wavestill.publish.packaged import packaged_voices
-from wavestill.publish.weights import load_weights, sha256_of
+from wavestill.publish.weights import load_weights, require_shapes, sha256_of, stored_shapes
 from wavestill.settings import plain_settings, read_settings
 
 FORMAT = "wavestill voice"
@@ -128,10 +130,7 @@ def save(
     """
     path = Path(path).resolve()  # a link stays one, and what it names is replaced
     require_replaceable(path)
-    models: dict[str, WaveNet | IAFWaveNet | None] = {
-        "teacher": voice.teacher,
-        "student": voice.student,
-    }
+    models = _models(voice)
     config: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -192,6 +191,18 @@ def require_replaceable(path: Path | str) -> None:
         raise ValueError(f"'{path}' cannot be written to; choose another folder")
 
 
+_KEYS: dict[str, tuple[Any, str]] = {
+    "spec": (dict, "hold keys"),
+    "level_dbfs": (int | float, "be a number"),
+    "speakers": (list, "be a list of names"),
+    "measured": (dict, "hold keys"),
+    "made": (dict, "hold keys"),
+    "license": (str | None, "be a text"),
+    "weights_sha256": (str | None, "be a text"),
+}
+"""What stands in a config.json beside the models: its types, and what they are called."""
+
+
 def load(path: Path | str) -> Voice:
     """Read a voice.
 
@@ -205,37 +216,79 @@ def load(path: Path | str) -> Voice:
     path = located(path)
     config = _read_config(path)
     try:
-        speakers, spec = config["speakers"], spec_from_dict(config["spec"])
-        if not isinstance(speakers, list) or not all(isinstance(name, str) for name in speakers):
-            raise ValueError(f"'speakers' is {speakers!r} but must be a list of names")
-        for name in ("license", "weights_sha256"):
-            if not isinstance(config[name], str | None):
-                raise ValueError(f"'{name}' is {config[name]!r} but must be a text")
-        for name in ("measured", "made"):
-            if not isinstance(config[name], dict):
-                raise ValueError(f"'{name}' is {config[name]!r} but must hold keys")
-        teacher, student = config["teacher"], config["student"]
-        voice = Voice(
-            spec=spec,
-            teacher=None
-            if teacher is None
-            else WaveNet(read_settings(WaveNetConfig, teacher, "teacher")).eval(),
-            student=None
-            if student is None
-            else IAFWaveNet(read_settings(IAFWaveNetConfig, student, "student")).eval(),
-            level_dbfs=float(config["level_dbfs"]),
-            speakers=tuple(speakers),
-            measured=config["measured"],
-            made=config["made"],
-            license=config["license"],
-        )
-        _check(voice)
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, MemoryError) as error:
+        return _read(path, config)
+    except ValueError:
+        again = _read_config(path)
+        if json.dumps(again) == json.dumps(config):
+            raise
+        return _read(path, again)  # it was saved anew while we read
+
+
+def _read(path: Path, config: dict[str, Any]) -> Voice:
+    """The voice in a folder, by its config.
+
+    Raises:
+        ValueError: If config or weights are damaged, or do not fit.
+    """
+    weights_path = path / "model.safetensors"
+    shapes = stored_shapes(weights_path)
+    try:
+        voice = _described(config)
+        own, others = config["teacher"], config["student"]
+        teacher = None if own is None else read_settings(WaveNetConfig, own, "teacher")
+        student = None if others is None else read_settings(IAFWaveNetConfig, others, "student")
+        _check(voice.spec, teacher, student, len(shapes))
+        with torch.device("meta"):  # no size is believed before it is that of the weights
+            sketch = _built(voice, teacher, student)
+    except (TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
         # a RuntimeError is torch's: sizes that no tensor can have
-        raise ValueError(f"'{path / 'config.json'}' is damaged: {_one_line(error)}") from error
-    models = {"teacher": voice.teacher, "student": voice.student}
-    load_weights(models, path / "model.safetensors", config["weights_sha256"])
+        raise ValueError(
+            f"'{path / 'config.json'}' is damaged: {_one_line(error)}; get it again"
+        ) from error
+    require_shapes(_models(sketch), shapes, weights_path)
+    voice = _built(voice, teacher, student)
+    load_weights(_models(voice), weights_path, config["weights_sha256"])
     return voice
+
+
+def _described(config: dict[str, Any]) -> Voice:
+    """What a config says of its voice, models aside.
+
+    Raises:
+        ValueError: If a key is missing or something has the wrong type.
+    """
+    for name in (*_KEYS, "teacher", "student"):
+        if name not in config:
+            raise ValueError(f"the key '{name}' is missing")
+    for name, (kind, wanted) in _KEYS.items():
+        if not isinstance(config[name], kind) or isinstance(config[name], bool):
+            raise ValueError(f"'{name}' is {config[name]!r} but must {wanted}")
+    if not all(isinstance(name, str) for name in config["speakers"]):
+        raise ValueError(f"'speakers' is {config['speakers']!r} but must be a list of names")
+    level_dbfs = float(config["level_dbfs"])
+    if not math.isfinite(level_dbfs) or level_dbfs >= 0:
+        raise ValueError(f"'level_dbfs' is {level_dbfs}; it must be finite and below 0")
+    return Voice(
+        spec=spec_from_dict(config["spec"]),
+        level_dbfs=level_dbfs,
+        speakers=tuple(config["speakers"]),
+        measured=config["measured"],
+        made=config["made"],
+        license=config["license"],
+    )
+
+
+def _built(voice: Voice, teacher: WaveNetConfig | None, student: IAFWaveNetConfig | None) -> Voice:
+    """The voice with its models, untrained."""
+    return dataclasses.replace(
+        voice,
+        teacher=None if teacher is None else WaveNet(teacher).eval(),
+        student=None if student is None else IAFWaveNet(student).eval(),
+    )
+
+
+def _models(voice: Voice) -> dict[str, WaveNet | IAFWaveNet | None]:
+    return {"teacher": voice.teacher, "student": voice.student}
 
 
 def located(path: Path | str) -> Path:
@@ -256,20 +309,30 @@ def located(path: Path | str) -> Path:
     return Path(path) if place is None else hub.download(place)
 
 
-def _check(voice: Voice) -> None:
-    """Check what a voice says of itself against its models.
+def _check(
+    spec: FeatureSpec,
+    teacher: WaveNetConfig | None,
+    student: IAFWaveNetConfig | None,
+    num_tensors: int,
+) -> None:
+    """Check the settings of a voice's models against its spec, and their depth.
 
     Raises:
-        ValueError: If they do not agree, or something has the wrong type.
+        ValueError: If they do not agree, or there are more layers than tensors.
     """
-    if not math.isfinite(voice.level_dbfs) or voice.level_dbfs >= 0:
-        raise ValueError(f"'level_dbfs' is {voice.level_dbfs}; it must be finite and below 0")
-    for part, model in (("teacher", voice.teacher), ("student", voice.student)):
-        conditioning = None if model is None else model.config.conditioning
+    for part, settings in (("teacher", teacher), ("student", student)):
+        conditioning = None if settings is None else settings.conditioning
         for name in ("num_features", "hop_samples", "sample_rate"):
-            own, wanted = getattr(conditioning, name, None), getattr(voice.spec, name)
+            own, wanted = getattr(conditioning, name, None), getattr(spec, name)
             if conditioning is not None and own != wanted:
                 raise ValueError(f"'{part}' has {name} {own} but 'spec' {wanted}")
+    own = () if teacher is None else (teacher.layers,)
+    flows = () if student is None else student.flows
+    for part, counts in (("teacher", own), ("student", flows)):
+        if sum(counts) + len(counts) > num_tensors:
+            raise ValueError(
+                f"'{part}' has {sum(counts)} layers but model.safetensors {num_tensors} tensors"
+            )
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -277,8 +340,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not path.exists():
         names = ", ".join(packaged_voices())
         raise ValueError(
-            f"there is no voice at '{path}'; give a folder, or a voice that comes with wavestill "
-            f"({names})"
+            f"there is no voice at '{path}'; give a folder, a voice that comes with wavestill "
+            f"({names}), or owner/name on the Hugging Face Hub"
         )
     if not config_path.is_file():
         raise ValueError(
@@ -287,10 +350,14 @@ def _read_config(path: Path) -> dict[str, Any]:
         )
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"'{config_path}' cannot be read: {_one_line(error)}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"'{config_path}' cannot be read: {_one_line(error)}; get it again"
+        ) from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise ValueError(f"'{config_path}' does not describe a voice of wavestill")
+        raise ValueError(
+            f"'{config_path}' does not describe a voice of wavestill; give another folder"
+        )
     try:
         return migrated(config)
     except ValueError as error:

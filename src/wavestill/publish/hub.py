@@ -11,12 +11,16 @@ from typing import NamedTuple, NoReturn
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
 from wavestill.publish.folder import OWN_FILES, Voice, save
+
+_NAME = r"(\w[\w.-]*)/(\w[\w.-]*)"
 
 
 class Remote(NamedTuple):
@@ -43,7 +47,7 @@ def remote(path: Path | str) -> Remote | None:
         True
     """
     text = path.as_posix() if isinstance(path, Path) else path
-    match = re.fullmatch(r"(\w[\w.-]*)/(\w[\w.-]*)(?:@([\w./-]+))?", text)
+    match = re.fullmatch(rf"{_NAME}(?:@([\w./-]+))?", text)
     if match is None or Path(match[1]).exists():
         return None
     return Remote(f"{match[1]}/{match[2]}", match[3])
@@ -84,13 +88,15 @@ def push(voice: Voice, repo_id: str, *, private: bool = False) -> str:
         Its address.
 
     Raises:
-        ValueError: If the voice has no licence, or the hub refuses.
+        ValueError: If the voice has no licence, the name is none, or the hub refuses.
     """
     if voice.license is None:
         raise ValueError(
             "the voice has no licence, without which nobody may use it; give one (--license "
             "cc-by-4.0), that of its recordings or stricter"
         )
+    if re.fullmatch(_NAME, repo_id) is None:
+        raise ValueError(f"'{repo_id}' cannot be a name on the hub; give owner/name")
     api = HfApi(library_name="wavestill")
     try:
         url = api.create_repo(repo_id, private=private, exist_ok=True)
@@ -118,9 +124,16 @@ def _refuse(place: Remote, error: Exception) -> NoReturn:
     if isinstance(error, GatedRepoError):
         reason = "asks for its terms to be accepted on its page, and for a login (hf auth login)"
     elif isinstance(error, RepositoryNotFoundError):
-        reason = "does not exist on the hub, or is private and needs a login (hf auth login)"
+        reason = (
+            "does not exist on the hub, or is private and needs a login (hf auth login); there is "
+            "no folder of that name either"
+        )
+    elif isinstance(error, HFValidationError):
+        reason = "cannot be a name on the hub; give owner/name"
     elif isinstance(error, RevisionNotFoundError):
         reason = f"has no revision '{place.revision}'"
+    elif isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
+        reason = "is refused by the hub: log in (hf auth login) with a token that may write there"
     else:
         reason = "cannot be reached on the hub: " + " ".join(str(error).split())[:200]
     raise ValueError(f"'{name}' {reason}") from error

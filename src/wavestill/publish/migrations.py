@@ -32,7 +32,7 @@ def migrated(config: Config) -> Config:
     """
     version = config.get("format_version")
     if type(version) is not int or version < 1:
-        raise ValueError(f"its format version is {version!r}; it is damaged")
+        raise ValueError(f"its format version is {version!r}; it is damaged; get it again")
     if version > FORMAT_VERSION:
         raise ValueError(
             f"it has format version {version} but this program reads up to {FORMAT_VERSION}; "

@@ -80,6 +80,8 @@ def _quantised(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type == "MatMul"
         and ("/layer" in node.name or node.input[1].endswith("project.weight"))
     ]
+    # else a line on standard error advises a step that is for graphs of others
+    helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
     with tempfile.TemporaryDirectory() as folder:
         whole, small = Path(folder) / "whole.onnx", Path(folder) / "small.onnx"
         onnx.save(model, whole)

@@ -105,8 +105,9 @@ def conditions(
 
 
 def _edges(graph: Graph, x: str) -> str:
-    """`x (B, N, C)` with its first and last step twice."""
-    return graph.op("Pad", x, [0, 1, 0, 0, 1, 0], mode="edge")
+    """`x (B, N, C)` with its first and last step twice; nothing where there is none."""
+    # not by Pad, whose mode `edge` ends in an error before a stream has its first frame
+    return graph.op("Concat", graph.slice(x, 0, 1, 1), x, graph.slice(x, -1, END, 1), axis=1)
 
 
 def _convolved(graph: Graph, name: str, conv: nn.Conv1d, x: str) -> str:

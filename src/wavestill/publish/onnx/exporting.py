@@ -62,9 +62,12 @@ def export(
     path = Path(path)
     model, description = build(voice, part, precision)
     helper.set_model_props(model, {PROPERTY: json.dumps(description)})
+    partial = path.with_name(path.name + ".partial")
     try:
-        path.write_bytes(model.SerializeToString())
+        partial.write_bytes(model.SerializeToString())
+        partial.replace(path)
     except OSError as error:
+        partial.unlink(missing_ok=True)
         reason = error.strerror or error
         raise ValueError(f"'{path}' cannot be written ({reason}); choose another file") from error
     return description
