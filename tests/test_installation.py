@@ -52,10 +52,10 @@ def test_the_doctor_tells_what_a_report_needs(
     assert status == bool(said["problems"])
     assert said["voice"]["has"] == ["teacher", "student"]
     assert said["versions"]["torch"]
-    assert said["kernel"] == {"built_for": list(instruction_sets()), "used": kernel_set()}
+    assert said["kernel"] == {"runs_here": list(instruction_sets()), "used": kernel_set()}
     assert {"export", "eval"} <= set(said["extras"])
     shown = capsys.readouterr().out
-    assert f"kernel: built_for {' '.join(said['kernel']['built_for']) or 'none'}, used" in shown
+    assert f"kernel: runs_here {' '.join(said['kernel']['runs_here']) or 'none'}, used" in shown
     assert all(f"{name}: " in shown for name in said if name != "problems")
     (tmp_path / "voice").mkdir()
     assert cli.run(["doctor", str(tmp_path / "voice")]) == 1

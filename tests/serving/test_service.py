@@ -15,11 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from starlette.testclient import TestClient
 
 from tests.serving.conftest import LONG, Running, deadline_is_met, npy_of
 from wavestill import cli
 from wavestill.commands.serve import TOKEN_VARIABLE, _token
+from wavestill.nn.conditioning import Encoded
 from wavestill.publish import Voice
 from wavestill.serving.app import Service
 from wavestill.serving.drawings import STRETCH_SAMPLES, Models, NativeDrawing
@@ -344,6 +346,41 @@ def test_sounds_side_by_side_are_drawn_for_those_who_are_here(tiny_voice: Voice)
     assert turns * STRETCH_SAMPLES // 2 < 75 * tiny_voice.spec.hop_samples
 
 
+def test_a_sound_that_cannot_be_is_refused_and_those_beside_it_are_made(tiny_voice: Voice):
+    async def drawn() -> tuple[int, Refusal]:
+        frames = np.full((3, tiny_voice.spec.num_features), -5, np.float32)
+        bad, good = (Ticket(Order("native", frames=frames), 60, lambda: None) for _ in range(2))
+        drawing = NativeDrawing(Models(tiny_voice), [bad, good])
+        extend = drawing._sampler.extend
+
+        def spoilt(noise: torch.Tensor, context: Encoded) -> torch.Tensor:
+            x = extend(noise, context)
+            x[0, 5] = torch.nan
+            return x
+
+        drawing._sampler.extend = spoilt  # type: ignore[method-assign]
+        while not drawing.turn():
+            pass
+        heard = 0
+        while (piece := await good.take()) is not None:
+            heard += len(piece.levels)
+        with pytest.raises(Refusal, match="not finite") as refused:
+            await bad.take()
+        return heard, refused.value
+
+    heard, refusal = asyncio.run(drawn())
+    assert heard == 3 * tiny_voice.spec.hop_samples
+    assert refusal.status == 422
+
+
+def test_a_service_that_draws_no_more_is_not_healthy(tiny_voice: Voice):
+    service = Service(tiny_voice, "tiny")
+    client = TestClient(service.app, base_url="http://127.0.0.1")
+    assert client.get("/healthz").status_code == 200
+    service.engine.stop()
+    assert client.get("/healthz").status_code == 503
+
+
 def test_who_waits_too_long_or_no_more_is_forgotten(tiny_voice: Voice):
     engine = Engine(tiny_voice, LONG)
 
@@ -361,7 +398,8 @@ def test_who_waits_too_long_or_no_more_is_forgotten(tiny_voice: Voice):
         gone.cancel()
         with pytest.raises(Refusal, match="not done within its time"):
             await late.take()
-        assert engine.num_waiting == 1
+        while engine.num_waiting > 1:
+            await asyncio.sleep(0.01)
         for ticket in (*busy, kept):
             ticket.cancel()
 
@@ -372,7 +410,7 @@ def test_who_waits_too_long_or_no_more_is_forgotten(tiny_voice: Voice):
 
 def test_only_this_machine_is_local():
     assert all(is_local(host) for host in ("localhost", "127.0.0.1", "127.1.2.3", "::1"))
-    assert not any(is_local(host) for host in ("0.0.0.0", "::", "192.168.0.2", "example.org"))
+    assert not any(is_local(host) for host in ("0.0.0.0", "::", "192.168.0.2", "127.example.org"))
 
 
 def test_where_the_token_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -387,6 +425,9 @@ def test_where_the_token_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for source in (tmp_path / "token", None):
         with pytest.raises(ValueError, match="is empty; write one there"):
             _token(source)
+    monkeypatch.setenv(TOKEN_VARIABLE, "sésame")
+    with pytest.raises(ValueError, match="more than ASCII"):
+        _token(None)
 
 
 @pytest.mark.parametrize("has_token", [False, True])
@@ -411,11 +452,17 @@ def test_a_service_that_others_can_reach_is_warned_of(
         (("--port", "65536"), "'port' is 65536"),
         (("--max-seconds", "0"), "'max_seconds' is 0"),
         (("--max-active", "0"), "'max_active' is 0"),
+        (("--drain-s", "-1"), "'drain_s' is -1"),
     ],
 )
 def test_what_cannot_be_served_is_refused(
-    voice_path: Path, capsys, option: tuple[str, str], complaint: str
+    voice_path: Path,
+    capsys,
+    monkeypatch: pytest.MonkeyPatch,
+    option: tuple[str, str],
+    complaint: str,
 ):
+    monkeypatch.setattr("wavestill.commands.serve._serve", lambda *_: pytest.fail("served"))
     assert cli.run(["serve", str(voice_path), *option]) == 1
     assert complaint in capsys.readouterr().err
 

@@ -54,6 +54,8 @@ def serve(
 
     if not 0 <= port < 2**16:
         raise ValueError(f"'port' is {port}; it must lie between 0 and 65535")
+    if not drain_s >= 0:
+        raise ValueError(f"'drain_s' is {drain_s:g}; it must be 0 or more")
     limits = Limits(
         max_seconds=max_seconds,
         max_active=max_active,
@@ -99,7 +101,7 @@ def _token(path: Path | None) -> str | None:
     """The token of a file, or else of the environment.
 
     Raises:
-        ValueError: If there is one and it is empty.
+        ValueError: If there is one and it is empty, or no header can carry it.
     """
     source = f"'{path}'" if path is not None else TOKEN_VARIABLE
     if path is None:
@@ -111,4 +113,6 @@ def _token(path: Path | None) -> str | None:
     token = given.strip().split("\n")[0].strip()
     if not token:
         raise ValueError(f"the token of {source} is empty; write one there")
+    if not token.isascii():
+        raise ValueError(f"the token of {source} holds more than ASCII; headers carry no other")
     return token

@@ -163,7 +163,9 @@ class Service:
         return JSONResponse({"models": [self.described()]})
 
     async def healthz(self) -> JSONResponse:
-        """Whether the process answers."""
+        """Whether the process answers, and draws."""
+        if not self.engine.is_alive:
+            raise Refusal(503, "nothing is drawn here any more; start the service again")
         return JSONResponse({"status": "ok", "version": __version__})
 
     async def readyz(self) -> JSONResponse:
@@ -221,7 +223,7 @@ class Service:
         guarded.get("/models", responses=errors(401, 403, 503))(self.models)
         app.include_router(guarded)
         app.add_api_websocket_route("/v1/stream", self.stream)
-        app.get("/healthz")(self.healthz)
+        app.get("/healthz", responses=errors(503))(self.healthz)
         app.get("/readyz", responses=errors(503))(self.readyz)
         metrics = app.get(
             "/metrics",

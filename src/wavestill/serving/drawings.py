@@ -28,6 +28,7 @@ from wavestill.sampling import (
 )
 from wavestill.sampling.speculative import Speculation, speculative_rounds
 from wavestill.serving.judging import Judge, StudentLaws
+from wavestill.serving.refusals import Refusal
 from wavestill.serving.tickets import Order, Piece, Served, Ticket
 
 FIRST_FRAMES = 4
@@ -168,7 +169,12 @@ class NativeDrawing:
         self._position += length
         for ticket, sound, total in zip(self.tickets, x, self._totals, strict=True):
             if position < total and not ticket.is_cancelled:
-                levels = levels_of(sound[: total - position], ticket.order.gain_db)
+                try:
+                    levels = levels_of(sound[: total - position], ticket.order.gain_db)
+                except ValueError as error:  # of its own frames: the others go on
+                    ticket.is_cancelled = True
+                    ticket.end(Refusal(422, str(error)))
+                    continue
                 ticket.deliver(Piece(levels))
                 if self._position >= total:
                     ticket.end()

@@ -57,6 +57,11 @@ class Engine:
         """Requests that hold a place, whether their body is still read or their sound drawn."""
         return self._in_house
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether there is somebody to draw."""
+        return self._thread.is_alive()
+
     @contextmanager
     def place(self) -> Iterator[None]:
         """Hold one of the limited places; in the event loop's thread.

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import ipaddress
 import socket
 import threading
 import time
@@ -176,4 +177,9 @@ class Server(uvicorn.Server):
 
 def is_local(host: str) -> bool:
     """Whether only this machine can reach an address."""
-    return host in {"localhost", "::1"} or host.startswith("127.")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
