@@ -177,12 +177,12 @@ def test_the_page_as_plain_files(tiny_voice: Voice, tmp_path: Path):
         (runtime / name).write_bytes(name.encode())
     site = tmp_path / "site"
     written = export(tiny_voice, "tiny", site, runtime)
-    assert {"index.html", "student.onnx", "demo.wav", "ort/LICENCE.txt"} < set(written)
+    assert {"index.html", "student.onnx", "demo.flac", "ort/LICENCE.txt"} < set(written)
     assert {f"ort/{name}" for name in RUNTIME_FILES} < set(written)
     assert 'data-mode="student"' in (site / "index.html").read_text()
     told = json.loads((site / "voice.json").read_text())
     assert (told["id"], told["part"]) == ("tiny", "stream")
-    copied = frames_of_recording(site / "demo.wav", tiny_voice)
+    copied = frames_of_recording(site / "demo.flac", tiny_voice)
     frames = np.fromfile(site / "demo_frames.bin", "<f4").reshape(copied.frames.shape)
     np.testing.assert_array_equal(frames, copied.frames)
     assert json.loads((site / "demo.json").read_text())["gain_db"] == copied.gain_db != 0
