@@ -13,6 +13,7 @@
 #include "flows.hpp"
 #include "memory.hpp"
 #include "runs.hpp"
+#include "synthesis.hpp"
 
 namespace wavestill {
 
@@ -213,6 +214,7 @@ NB_MODULE(_native, m) {
              "noise_max"_a = 0.0)
         .def_prop_ro("position", &Inverter::position);
     bind_flows(m);
+    bind_synthesis(m);
 }
 
 }  // namespace wavestill

@@ -111,6 +111,13 @@ class Flow:
         of which `leads (B,)` steps are over, and the source `(B, n, 2 H)`.
         """
 
+def linear_synthesis(
+    residual: npt.NDArray[np.float32],
+    past: npt.NDArray[np.float32],
+    taps: npt.NDArray[np.float32],
+) -> npt.NDArray[np.float32]:
+    """Residuals `(B, n)` to sound `(B, n)` behind the past `(B, P)`; taps `(P,)`, oldest first."""
+
 class Inverter:
     """Streams of a student's inversion."""
 

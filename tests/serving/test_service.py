@@ -477,6 +477,7 @@ def test_the_command_serves_and_ends_with_0(voice_path: Path, npy: bytes):
     connection = http.client.HTTPConnection("127.0.0.1", int(found.group(1)), timeout=60)
     connection.request("POST", "/v1/vocode", npy)
     assert connection.getresponse().read()[:4] == b"RIFF"
+    connection.close()
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors

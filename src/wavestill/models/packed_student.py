@@ -17,6 +17,7 @@ from wavestill.models.iaf_wavenet import IAFWaveNet
 from wavestill.models.packed_flow import PackedFlow, threads_to_the_kernel
 from wavestill.nn.causal import History
 from wavestill.nn.conditioning import Encoded
+from wavestill.nn.packed_synthesis import PackedSynthesis
 
 # Over all sequences. Measured on Zen 5 cores (1 MiB L2 each, 32 MiB L3): for PyTorch's operations
 # on 1 and 2 cores and 32 to 256 channels, from 2,000 to 3,500 the speed is the same within about a
@@ -67,6 +68,8 @@ class PackedStudent(IAFWaveNet):
         self.flows = nn.ModuleList(
             PackedFlow(flow, dtype, rows_per_frame=rows_per_frame) for flow in self._flows()
         )
+        if self.synthesis is not None:
+            self.synthesis = PackedSynthesis(self.synthesis)
         for parameter in self.parameters():
             parameter.requires_grad = False
         self.eval()

@@ -45,9 +45,7 @@ class LinearSynthesis(nn.Module):
 
     def forward(self, residual: Tensor, history: History | None = None) -> Tensor:
         """Residuals `(B, n)` to sound `(B, n)`, after the sound that the history holds."""
-        past = residual.new_zeros(len(residual), self.order)
-        if history is not None:
-            past = history.last(past.unsqueeze(-1)).squeeze(-1)
+        past = self._past(residual, history)
         sound = []
         for block in torch.split(residual, _BLOCK, dim=1):
             system = self._system(block)  # [before | within] x = residual
@@ -67,6 +65,11 @@ class LinearSynthesis(nn.Module):
         r"""What the taps say of each sample of `x (B, T)` from those before it."""
         windows = with_past(x.unsqueeze(-1), self.order, None).squeeze(-1)
         return windows[:, :-1].unfold(1, self.order, 1) @ self.taps.to(x.dtype)
+
+    def _past(self, residual: Tensor, history: History | None) -> Tensor:
+        """The sound `(B, P)` before the residuals."""
+        silence = residual.new_zeros(len(residual), self.order)
+        return silence if history is None else history.last(silence.unsqueeze(-1)).squeeze(-1)
 
     def _system(self, block: Tensor) -> Tensor:
         """Rows `x_t - sum_i a_i x_{t-i}` over the samples before and within a block."""
