@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,12 @@ def test_from_recipe_to_sound(
     assert publish.load(voice).student is not None
     assert command("synth", voice, recordings / "buzz0.wav", "-o", tmp_path / "copy.flac") == 0
     assert read_sound(tmp_path / "copy.flac").sample_rate == 8000
+
+
+def test_a_reader_that_has_left_is_no_error():
+    command = f"{sys.executable} -m wavestill.cli completion bash | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 @pytest.mark.parametrize("sampler", ["student", "cached", "naive"])

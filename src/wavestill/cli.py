@@ -51,10 +51,15 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        return _run(arguments)
+        status = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read what we say has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         complain("wavestill: interrupted; a run in training goes on with --resume")
         return _INTERRUPTED
+    return status
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -73,6 +78,8 @@ def _run(arguments: Sequence[str]) -> int:
         outcome: Outcome = function(**_with_settings(function, values))
         if json_path is not None:
             json_path.write_text(json.dumps(outcome.figures, indent=2) + "\n", encoding="utf-8")
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
         complain(f"wavestill: {' '.join(str(error).split()) or type(error).__name__}")
         return 1
