@@ -56,10 +56,10 @@ PATHS = (
 NO_HTTP = (
     b"ALL YOUR BASE\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00",
-    b"POST /v1/vocode HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+    b"POST /v1/vocode HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
     b"POST /v1/frames HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
-    b"POST /v1/vocode HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
-    b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
+    b"POST /v1/vocode HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
 )
 
 
@@ -167,7 +167,7 @@ def slow(port: int, counts: collections.Counter, wrong: list[str]) -> None:
     held = []
     for _ in range(50):
         plain = socket.create_connection(("127.0.0.1", port), timeout=30)
-        plain.sendall(b"POST /v1/vocode HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
+        plain.sendall(b"POST /v1/vocode HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx")
         held.append(plain)
     for _ in range(30):
         time.sleep(0.1)

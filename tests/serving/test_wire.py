@@ -103,6 +103,16 @@ def test_what_comes_after_the_end_is_refused(running: Running):
     assert b"after the end" in until_closed(plain)
 
 
+@pytest.mark.parametrize("num_bytes", [17_000, 200_000])
+def test_a_request_has_a_head_of_bounded_size(running: Running, num_bytes: int):
+    plain = connected(running)
+    with contextlib.suppress(ConnectionError):  # it need not be read to its end
+        plain.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * num_bytes + b"\r\n\r\n")
+    with contextlib.suppress(ConnectionResetError):
+        assert until_closed(plain).startswith(b"HTTP/1.1 400")
+    plain.close()
+
+
 def test_bodies_that_nobody_reads_end_in_time(running: Running, monkeypatch: pytest.MonkeyPatch):
     """Of a request that is answered before its end: each byte more must not be waited for anew."""
     monkeypatch.setattr(server, "_HEAD_TIMEOUT_S", 1.0)

@@ -67,6 +67,10 @@ class PunctualProtocol(Heard, H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Wait no longer if the head is here; for the next one if the body is."""
+        head = data.partition(b"\r\n\r\n")[0] if self.conn.their_state is h11.IDLE else b""
+        if len(head) > _HEADER_BYTES:  # h11 bounds only heads that are not whole yet
+            self.send_400_response(f"a request's head is over {_HEADER_BYTES:,} bytes; send less")
+            return
         super().data_received(data)
         self._wait_or_not()
 
