@@ -22,6 +22,7 @@ from wavestill.evaluation.likelihood import GRID_WIDTH, closeness
 from wavestill.input_frames import frames_of_recording
 from wavestill.machine import describe_machine, wavestill_commit
 from wavestill.models import PackedStudent
+from wavestill.models.packed_flow import kernel_set
 from wavestill.publish.onnx import begin_states, description_of, export
 from wavestill.publish.onnx.graph import OPSET
 
@@ -220,7 +221,7 @@ def write_page(
     about = (
         f"Voice `{options.voice}`: {voice.spec.sample_rate:,} Hz, flows of "
         f"{', '.join(map(str, student.flows))} layers of {student.channels} channels. Measured on "
-        f"{machine['processor']}, one thread, torch {machine['torch']}, ONNX Runtime "
+        f"{machine['processor']} (kernel: {kernel_set()}), one thread, torch {machine['torch']}, ONNX Runtime "
         f"{version('onnxruntime')}, commit {wavestill_commit()}, with "
         f"`python scripts/write_export.py {options.voice}`."
     )
