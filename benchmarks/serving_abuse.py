@@ -167,7 +167,8 @@ def slow(port: int, counts: collections.Counter, wrong: list[str]) -> None:
     held = []
     for _ in range(50):
         plain = socket.create_connection(("127.0.0.1", port), timeout=30)
-        plain.sendall(b"POST /v1/vocode HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx")
+        plain.sendall(b"POST /v1/vocode HTTP/1.1\r\nHost: localhost\r\n")
+        plain.sendall(b"Content-Length: 1000\r\n\r\nx")
         held.append(plain)
     for _ in range(30):
         time.sleep(0.1)

@@ -221,8 +221,8 @@ def write_page(
     about = (
         f"Voice `{options.voice}`: {voice.spec.sample_rate:,} Hz, flows of "
         f"{', '.join(map(str, student.flows))} layers of {student.channels} channels. Measured on "
-        f"{machine['processor']} (kernel: {kernel_set()}), one thread, torch {machine['torch']}, ONNX Runtime "
-        f"{version('onnxruntime')}, commit {wavestill_commit()}, with "
+        f"{machine['processor']} (kernel: {kernel_set()}), one thread, torch {machine['torch']}, "
+        f"ONNX Runtime {version('onnxruntime')}, commit {wavestill_commit()}, with "
         f"`python scripts/write_export.py {options.voice}`."
     )
     length = f"{options.clips} sentences of {options.seconds:g} s"
