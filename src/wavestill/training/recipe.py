@@ -57,10 +57,6 @@ class Recipe:
         require_seed(self.seed)
         _require_sizes(self.teacher, "teacher")
         _require_sizes(self.student, "student")
-        if not 0 <= self.teacher.dropout < 1:
-            raise ValueError(f"'teacher.dropout' is {self.teacher.dropout}; it lies in [0, 1)")
-        if not self.student.flows:
-            raise ValueError("'student.flows' is empty; give the layers of each flow")
         for part, conditioning in (
             ("teacher", self.teacher.conditioning),
             ("student", self.student.conditioning),
@@ -107,9 +103,8 @@ def _require_sizes(config: object, key: str) -> None:
         if name == "conditioning" and value is not None:
             _require_sizes(getattr(config, name), f"{key}.{name}")
         least = 0 if name in _MAY_BE_ZERO else 1
-        for size in value if isinstance(value, list) else [value]:
-            if isinstance(size, int) and size < least:
-                raise ValueError(f"'{key}.{name}' is {value}; it must be {least} or more")
+        if isinstance(value, int) and value < least:
+            raise ValueError(f"'{key}.{name}' is {value}; it must be {least} or more")
 
 
 def fill_in(
