@@ -1,18 +1,13 @@
 #include "synthesis.hpp"
 
-#include <nanobind/ndarray.h>
-
 #include <algorithm>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "runs.hpp"
+
 namespace wavestill {
-
-namespace nb = nanobind;
-
-template <class T, int dimensions>
-using Array = nb::ndarray<T, nb::numpy, nb::ndim<dimensions>, nb::c_contig, nb::device::cpu>;
 
 // x_t = e_t + sum_i a_i x_{t-i}, sample after sample, in an order that is the same for each: so no
 // bit of a sound depends on how it was cut. `sound` holds the past before the sound.
@@ -26,21 +21,21 @@ static Array<float, 2> linear_synthesis(const Array<const float, 2>& residual,
             "the past has shape (" + std::to_string(past.shape(0)) + ", " +
             std::to_string(past.shape(1)) + "), but " + std::to_string(streams) + " sounds and " +
             std::to_string(order) + " taps are given");
-    auto* made = new float[streams * steps];
-    nb::capsule owner(made, [](void* array) noexcept { delete[] static_cast<float*>(array); });
+    Array<float, 2> made = new_array<float, 2>({streams, steps});
     std::vector<double> sound(order + steps);
     for (std::size_t stream = 0; stream < streams; ++stream) {
         const float* e = residual.data() + stream * steps;
+        float* out = made.data() + stream * steps;
         std::copy_n(past.data() + stream * order, order, sound.begin());
         for (std::size_t t = 0; t < steps; ++t) {
             double x = e[t];
             for (std::size_t i = 0; i < order; ++i) x += taps.data()[i] * sound[t + i];
             // as it is handed out and comes back as the past
-            made[stream * steps + t] = static_cast<float>(x);
-            sound[order + t] = made[stream * steps + t];
+            out[t] = static_cast<float>(x);
+            sound[order + t] = out[t];
         }
     }
-    return {made, {streams, steps}, owner};
+    return made;
 }
 
 void bind_synthesis(nb::module_& m) {

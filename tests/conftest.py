@@ -1,5 +1,6 @@
 """A corpus and a voice so small that they are made in seconds, once for all tests."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +65,21 @@ def tiny_voice(corpus: Corpus) -> Voice:
     for model in (teacher, student):
         model.calibrate(0.07 * torch.randn(1000))
     return Voice(spec=spec, teacher=teacher, student=student)
+
+
+@pytest.fixture(scope="session")
+def student_of_two(tiny_voice: Voice) -> IAFWaveNet:
+    """An untrained student of two speakers."""
+    config = tiny_voice.require_student().config
+    assert config.conditioning is not None
+    conditioning = dataclasses.replace(config.conditioning, num_speakers=2)
+    torch.manual_seed(0)
+    student = IAFWaveNet(dataclasses.replace(config, conditioning=conditioning)).eval()
+    student.calibrate(0.07 * torch.randn(1000))
+    for parameter in student.parameters():  # heads begin at 0, deaf to any conditioning
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return student
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,11 @@
 """From recordings to sound with what a voice may be conditioned on: speakers, labels, pitch."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from tests.test_cli import command, one_line, tiny_recipe
 from wavestill import IAFWaveNet, publish
@@ -66,19 +64,10 @@ def evaluated(voice: Path, corpus: Path, out: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(name="voice_of_two")
-def _voice_of_two(tiny_voice: Voice, tmp_path: Path) -> Path:
+def _voice_of_two(tiny_voice: Voice, student_of_two: IAFWaveNet, tmp_path: Path) -> Path:
     """An untrained student of two speakers."""
-    config = tiny_voice.require_student().config
-    assert config.conditioning is not None
-    conditioning = dataclasses.replace(config.conditioning, num_speakers=2)
-    torch.manual_seed(0)
-    student = IAFWaveNet(dataclasses.replace(config, conditioning=conditioning)).eval()
-    student.calibrate(0.07 * torch.randn(1000))
-    for flow in student.flows:  # heads begin at 0, deaf to any conditioning
-        for parameter in flow.parameters():
-            torch.nn.init.normal_(parameter, std=0.3)
     path = tmp_path / "voice_of_two"
-    publish.save(Voice(tiny_voice.spec, student=student, speakers=("anna", "7")), path)
+    publish.save(Voice(tiny_voice.spec, student=student_of_two, speakers=("anna", "7")), path)
     return path
 
 

@@ -214,6 +214,11 @@ def served(tiny_voice: Voice) -> Iterator[Server]:
     thread.join(timeout=30)
 
 
+def open_page(browser: Chromium, served: Server) -> None:
+    browser.open(f"http://127.0.0.1:{served.bound_port}/")
+    browser.wait(lambda: "tiny" in browser.text("#voice"))
+
+
 def settled(browser: Chromium) -> bool:
     return browser.text("#status").startswith(("Done", "Stopped")) or bool(browser.text("#error"))
 
@@ -222,8 +227,7 @@ def settled(browser: Chromium) -> bool:
 @needs_chromium
 def test_the_page_speaks(browser: Chromium, served: Server, recordings: Path, tmp_path: Path):
     browser.look(width=1280, dark=False)
-    browser.open(f"http://127.0.0.1:{served.bound_port}/")
-    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    open_page(browser, served)
     assert browser.run("document.querySelector('#speak').disabled")
     browser.upload("#file", sorted(recordings.glob("*.wav"))[0])
     browser.wait(lambda: "buzz0.wav, 0.50 s" in browser.text("#chosen"))
@@ -255,8 +259,7 @@ def test_the_page_speaks(browser: Chromium, served: Server, recordings: Path, tm
 @pytest.mark.slow
 @needs_chromium
 def test_a_newcomer_hears_the_voice_by_two_buttons(browser: Chromium, served: Server):
-    browser.open(f"http://127.0.0.1:{served.bound_port}/")
-    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    open_page(browser, served)
     browser.click("#demo")
     browser.wait(lambda: "demo.flac, 3.04 s" in browser.text("#chosen"))
     browser.click("#speak")
@@ -276,8 +279,7 @@ CONTEXTS = """(() => {
 @pytest.mark.slow
 @needs_chromium
 def test_what_sounds_can_be_stopped_and_gives_its_context_back(browser: Chromium, served: Server):
-    browser.open(f"http://127.0.0.1:{served.bound_port}/")
-    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    open_page(browser, served)
     browser.run(CONTEXTS)
     open_ones = "window.made.filter(context => context.state !== 'closed').length"
     can_stop = "!document.querySelector('#stop').disabled"
@@ -338,8 +340,7 @@ LIT = """(() => {
 @pytest.mark.slow
 @needs_chromium
 def test_the_microphone_is_recorded(browser: Chromium, served: Server):
-    browser.open(f"http://127.0.0.1:{served.bound_port}/")
-    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    open_page(browser, served)
     browser.click("#record")
     browser.wait(lambda: browser.run("document.querySelector('#level').value") > 0)
     time.sleep(1.5)
@@ -354,8 +355,7 @@ def test_the_microphone_is_recorded(browser: Chromium, served: Server):
 @pytest.mark.slow
 @needs_chromium
 def test_the_microphone_is_asked_for_once(browser: Chromium, served: Server):
-    browser.open(f"http://127.0.0.1:{served.bound_port}/")
-    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    open_page(browser, served)
     browser.run("""(() => {
         const asked = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
         window.streams = [];
@@ -382,8 +382,7 @@ def test_the_microphone_is_asked_for_once(browser: Chromium, served: Server):
 @pytest.mark.slow
 @needs_chromium
 def test_a_recording_is_not_taken_while_another_is_spoken(browser: Chromium, served: Server):
-    browser.open(f"http://127.0.0.1:{served.bound_port}/")
-    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    open_page(browser, served)
     browser.click("#demo")
     browser.wait(lambda: "demo.flac" in browser.text("#chosen"))
     browser.wait(lambda: not browser.run("document.querySelector('#speak').disabled"))
@@ -416,8 +415,7 @@ def test_a_recording_is_not_taken_while_another_is_spoken(browser: Chromium, ser
 @needs_chromium
 def test_a_keyboard_keeps_its_place(browser: Chromium, served: Server):
     focused = "document.activeElement.id"
-    browser.open(f"http://127.0.0.1:{served.bound_port}/")
-    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    open_page(browser, served)
     browser.press("Tab", 9)
     assert browser.run(focused) == "choose"
     for _ in range(2):
@@ -437,8 +435,7 @@ def test_a_keyboard_keeps_its_place(browser: Chromium, served: Server):
 @pytest.mark.slow
 @needs_chromium
 def test_everything_has_a_name_and_little_is_announced(browser: Chromium, served: Server):
-    browser.open(f"http://127.0.0.1:{served.bound_port}/")
-    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    open_page(browser, served)
     browser.run("""(() => {
         window.said = [];
         const status = document.querySelector("#status");
@@ -499,8 +496,7 @@ def contrast(one: str, other: str) -> float:
 @pytest.mark.slow
 @needs_chromium
 def test_errors_are_told(browser: Chromium, served: Server, tmp_path: Path):
-    browser.open(f"http://127.0.0.1:{served.bound_port}/")
-    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    open_page(browser, served)
     (tmp_path / "no.wav").write_bytes(b"no sound at all")
     browser.upload("#file", tmp_path / "no.wav")
     browser.wait(lambda: "no sound" in browser.text("#error"))
@@ -553,8 +549,7 @@ BREAKS_OFF = {
 def test_a_sound_that_breaks_off_is_told_and_kept(
     browser: Chromium, served: Server, recordings: Path, sampler: str
 ):
-    browser.open(f"http://127.0.0.1:{served.bound_port}/")
-    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    open_page(browser, served)
     browser.upload("#file", sorted(recordings.glob("*.wav"))[0])
     browser.wait(lambda: not browser.run("document.querySelector('#speak').disabled"))
     browser.click(f"[value={sampler}]")
@@ -576,8 +571,7 @@ def test_a_sound_that_breaks_off_is_told_and_kept(
 @pytest.mark.slow
 @needs_chromium
 def test_sounds_are_compared_one_by_one_and_the_oldest_let_go(browser: Chromium, served: Server):
-    browser.open(f"http://127.0.0.1:{served.bound_port}/")
-    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    open_page(browser, served)
     browser.run("""(() => {
         window.kept = 0;
         const [made, revoked] = [URL.createObjectURL, URL.revokeObjectURL];
@@ -620,8 +614,7 @@ def test_a_fine_recording_is_taken_though_it_is_large(
 
     wave = np.stack([vowel(48_000, 4.0)] * 2, axis=1)
     soundfile.write(tmp_path / "fine.wav", wave, 48_000, subtype="FLOAT")
-    browser.open(f"http://127.0.0.1:{served.bound_port}/")
-    browser.wait(lambda: "tiny" in browser.text("#voice"))
+    open_page(browser, served)
     browser.upload("#file", tmp_path / "fine.wav")
     browser.wait(lambda: "fine.wav, 4.00 s" in browser.text("#chosen"))
     browser.click("#speak")

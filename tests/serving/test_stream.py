@@ -147,20 +147,17 @@ def test_bad_frames_end_the_stream(client: TestClient, sent: bytes, complaint: s
         assert complaint in socket.receive_json()["error"]
 
 
-def test_only_the_end_is_understood_after_the_first_text(client: TestClient):
+@pytest.mark.parametrize(
+    ("text", "complaint"), [('{"end": false}', "only"), ('{"end": true}', "no frames came")]
+)
+def test_after_the_first_text_only_the_end_of_frames_is_understood(
+    client: TestClient, text: str, complaint: str
+):
     with client.websocket_connect("/v1/stream") as socket:
         socket.send_text("{}")
         socket.receive_json()
-        socket.send_text('{"end": false}')
-        assert "only" in socket.receive_json()["error"]
-
-
-def test_an_end_without_frames_is_refused(client: TestClient):
-    with client.websocket_connect("/v1/stream") as socket:
-        socket.send_text("{}")
-        socket.receive_json()
-        socket.send_text('{"end": true}')
-        assert "no frames came" in socket.receive_json()["error"]
+        socket.send_text(text)
+        assert complaint in socket.receive_json()["error"]
 
 
 LIMITED = {

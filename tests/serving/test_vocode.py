@@ -1,6 +1,5 @@
 """Sound over HTTP is the sound of `synth`, whatever else the service is doing."""
 
-import dataclasses
 import io
 import json
 from collections.abc import Iterator
@@ -142,18 +141,9 @@ def test_frames_of_a_recording_are_what_vocode_takes(
 
 
 @pytest.fixture(scope="module")
-def voice_of_two(tiny_voice: Voice) -> Voice:
+def voice_of_two(tiny_voice: Voice, student_of_two: IAFWaveNet) -> Voice:
     """A student of two speakers, without a teacher."""
-    config = tiny_voice.require_student().config
-    assert config.conditioning is not None
-    conditioning = dataclasses.replace(config.conditioning, num_speakers=2)
-    torch.manual_seed(0)
-    student = IAFWaveNet(dataclasses.replace(config, conditioning=conditioning)).eval()
-    student.calibrate(0.07 * torch.randn(1000))
-    for parameter in student.parameters():  # heads begin at 0, deaf to any conditioning
-        if parameter.requires_grad:
-            torch.nn.init.normal_(parameter, std=0.2)
-    return Voice(tiny_voice.spec, student=student, speakers=("ada", "bea"))
+    return Voice(tiny_voice.spec, student=student_of_two, speakers=("ada", "bea"))
 
 
 @pytest.fixture(scope="module")

@@ -48,11 +48,8 @@ def copy_by_packaged_voice(
             copied = copy_sound(sound, voice, recording.path)
             frames = copied.frames[: int(MAX_SECONDS * rate / voice.spec.hop_samples)]
             length = len(frames) * voice.spec.hop_samples
-            sounds = {
-                "recording": soxr.resample(sound.wave, sound.sample_rate, rate, quality="VHQ")[
-                    :length
-                ]
-            }
+            heard = soxr.resample(sound.wave, sound.sample_rate, rate, quality="VHQ")
+            sounds = {"recording": heard[:length]}
             for part, (name, sampler) in enumerate(_SAMPLERS.items()):
                 show("", (number + part / 2) / len(recordings))
                 begin_s = time.perf_counter()

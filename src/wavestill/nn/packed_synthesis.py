@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from wavestill.nn import native
-from wavestill.nn.causal import History
 from wavestill.nn.prediction import LinearSynthesis
 
 
@@ -24,15 +23,11 @@ class PackedSynthesis(LinearSynthesis):
         self.load_state_dict(synthesis.state_dict())
 
     @torch.no_grad()
-    def forward(self, residual: Tensor, history: History | None = None) -> Tensor:
-        """As `LinearSynthesis.forward`."""
+    def _filtered(self, residual: Tensor, past: Tensor) -> Tensor:
         is_served = residual.dtype is torch.float32 and residual.device.type == "cpu"
         if not (native.is_available() and is_served):
-            return super().forward(residual, history)
+            return super()._filtered(residual, past)
         from wavestill import _native
 
-        arrays = (residual, self._past(residual, history), self.taps)
-        x = torch.from_numpy(_native.linear_synthesis(*map(native.float32_array, arrays)))
-        if history is not None:
-            history.extend(x.unsqueeze(-1))
-        return x
+        arrays = map(native.float32_array, (residual, past, self.taps))
+        return torch.from_numpy(_native.linear_synthesis(*arrays))

@@ -45,7 +45,15 @@ class LinearSynthesis(nn.Module):
 
     def forward(self, residual: Tensor, history: History | None = None) -> Tensor:
         """Residuals `(B, n)` to sound `(B, n)`, after the sound that the history holds."""
-        past = self._past(residual, history)
+        silence = residual.new_zeros(len(residual), self.order)
+        past = silence if history is None else history.last(silence.unsqueeze(-1)).squeeze(-1)
+        x = self._filtered(residual, past)
+        if history is not None:
+            history.extend(x.unsqueeze(-1))
+        return x
+
+    def _filtered(self, residual: Tensor, past: Tensor) -> Tensor:
+        """The sound behind the past `(B, P)`, block by block."""
         sound = []
         for block in torch.split(residual, _BLOCK, dim=1):
             system = self._system(block)  # [before | within] x = residual
@@ -56,20 +64,12 @@ class LinearSynthesis(nn.Module):
             ).T
             sound.append(solved)
             past = torch.cat([past, solved], dim=1)[:, -self.order :]
-        x = torch.cat(sound, dim=1)
-        if history is not None:
-            history.extend(x.unsqueeze(-1))
-        return x
+        return torch.cat(sound, dim=1)
 
     def predicted(self, x: Tensor) -> Tensor:
         r"""What the taps say of each sample of `x (B, T)` from those before it."""
         windows = with_past(x.unsqueeze(-1), self.order, None).squeeze(-1)
         return windows[:, :-1].unfold(1, self.order, 1) @ self.taps.to(x.dtype)
-
-    def _past(self, residual: Tensor, history: History | None) -> Tensor:
-        """The sound `(B, P)` before the residuals."""
-        silence = residual.new_zeros(len(residual), self.order)
-        return silence if history is None else history.last(silence.unsqueeze(-1)).squeeze(-1)
 
     def _system(self, block: Tensor) -> Tensor:
         """Rows `x_t - sum_i a_i x_{t-i}` over the samples before and within a block."""

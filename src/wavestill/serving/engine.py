@@ -209,7 +209,7 @@ def _suit(first: Ticket, other: Ticket) -> bool:
 def _refuse(tickets: list[Ticket], error: Exception) -> None:
     """Tell why: a ValueError is the client's, anything else is ours and is logged."""
     if isinstance(error, ValueError):
-        refusal = Refusal(422, " ".join(str(error).split()))
+        refusal = Refusal(422, str(error))
     else:
         _log.error("a sound could not be drawn", exc_info=error)
         refusal = Refusal(500, "the service failed on this request; its log says why")
